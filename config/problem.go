@@ -1,0 +1,93 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Position is a place in a configuration file. The zero Position is the
+// configuration as a whole. Lines and columns count from 1.
+type Position struct {
+	File         string
+	Line, Column int
+}
+
+func (p Position) String() string {
+	if p.Line == 0 {
+		return p.File
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+}
+
+// Problem is one thing wrong with a configuration. Text never holds the value
+// of a secret or of an environment variable.
+type Problem struct {
+	Pos  Position
+	Text string
+	Hint string // what to do, on a line of its own; may be empty
+}
+
+func (p Problem) Error() string {
+	s := p.Text
+	if at := p.Pos.String(); at != "" {
+		s = at + ": " + s
+	}
+	if p.Hint != "" {
+		s += "\n    " + p.Hint
+	}
+	return s
+}
+
+// Problems is everything wrong with a configuration, in the order of the file.
+type Problems []Problem
+
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// At tells where a key stands in the file: "routes[2].upstream", say. For a
+// key that was left out it is the nearest section above it.
+func (c *Config) At(key string) Position {
+	for {
+		if p, ok := c.positions[key]; ok {
+			return p
+		}
+		i := strings.LastIndexAny(key, ".[")
+		if i < 0 {
+			return Position{File: c.Path}
+		}
+		key = key[:i]
+	}
+}
+
+// Problem is a Problem with the value of key.
+func (c *Config) Problem(key, format string, args ...any) Problem {
+	return Problem{Pos: c.At(key), Text: fmt.Sprintf(format, args...)}
+}
+
+// Quote is value in quotes as the file spells it, so that a message shows
+// "${UPSTREAM}" and not what the variable holds. A secret is "[redacted]".
+func (c *Config) Quote(key, value string) string {
+	return quoteRaw(c.raws, key, value)
+}
+
+func quoteRaw(raws map[string]string, key, value string) string {
+	if raw, ok := raws[key]; ok {
+		value = raw
+	}
+	return strconv.Quote(shorten(value))
+}
+
+// shorten keeps a message readable whatever the file holds.
+func shorten(s string) string {
+	const most = 100
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

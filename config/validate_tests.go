@@ -1,0 +1,82 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+func (v *validator) tests() {
+	var names []string
+	for _, rt := range v.c.Routes {
+		names = append(names, rt.Name)
+	}
+	for i, t := range v.c.Tests {
+		key := fmt.Sprintf("tests[%d]", i)
+		if v.skip(key) {
+			continue
+		}
+		if !v.given(key + ".request") {
+			v.bad(key+".request", "missing", "such as GET /admin/")
+		} else {
+			v.request(key+".request", t.Request)
+		}
+		v.expect(key+".expect", t.Expect, names)
+	}
+}
+
+// request wants METHOD and a target. It takes odd paths: that they are refused
+// is what a test may be about.
+func (v *validator) request(key, s string) {
+	want := "want a method and a target, such as GET /admin/ or GET https://app.example.com/"
+	method, target, ok := strings.Cut(s, " ")
+	switch {
+	case !ok || !isToken(method) || target == "" || strings.ContainsAny(target, " \t"):
+		v.bad(key, want, "")
+		return
+	case method != strings.ToUpper(method):
+		v.bad(key, "want a method in capitals", "")
+		return
+	case strings.HasPrefix(target, "/"):
+		return
+	}
+	scheme, rest, ok := strings.Cut(target, "://")
+	authority, _, _ := strings.Cut(rest, "/")
+	authority, _, _ = strings.Cut(authority, "?")
+	if !ok || scheme != "http" && scheme != "https" || authority == "" {
+		v.bad(key, want, "")
+		return
+	}
+	if _, err := url.Parse(scheme + "://" + authority); err != nil || strings.Contains(authority, "@") {
+		v.bad(key, want, "")
+	}
+}
+
+func (v *validator) expect(key string, e Expect, routes []string) {
+	nothing := true
+	for name := range fieldsOf(expectType) {
+		nothing = nothing && !v.given(key+"."+name)
+	}
+	if nothing && !v.failedBelow(key) {
+		v.bad(key, "want at least one of status, route, error, upstream and headers", "")
+	}
+	if v.given(key + ".status") {
+		v.within(key+".status", e.Status, 100, 599)
+	}
+	if v.given(key+".route") && !slices.Contains(routes, e.Route) {
+		hint := ""
+		if v.raws[key+".route"] == e.Route {
+			hint = didYouMean(e.Route, routes)
+		}
+		v.bad(key+".route", "no route has this name", hint)
+	}
+	if v.given(key+".error") && (e.Error == "" || strings.Trim(e.Error, "abcdefghijklmnopqrstuvwxyz_") != "") {
+		v.bad(key+".error", "want the code of a refusal, such as forbidden", "")
+	}
+	for name := range e.Headers {
+		if !validHeaderName(name) {
+			v.badName(key+".headers."+name, "want the name of a header (RFC 9110)")
+		}
+	}
+}
