@@ -1,0 +1,306 @@
+package authn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+const (
+	maxName      = 100 // characters
+	maxRoles     = 100
+	maxRole      = 64   // bytes
+	maxRoleBytes = 2048 // of all together, so that a token stays below its limit of 8 KiB
+)
+
+// canonicalName is the name to show, the address if there is none. Nobody may
+// take another's address for a name: apps are told the name, too, and some
+// take it for the user.
+func canonicalName(name, email string) (string, error) {
+	switch {
+	case !utf8.ValidString(name):
+		return "", errors.New("must be valid UTF-8")
+	case len(name) > 4*maxName: // far too long, whatever comes of it
+		return "", fmt.Errorf("must be at most %d characters", maxName)
+	}
+	name = norm.NFC.String(strings.TrimFunc(name, unicode.IsSpace))
+	switch {
+	case name == "":
+		return email, nil
+	case utf8.RuneCountInString(name) > maxName:
+		return "", fmt.Errorf("must be at most %d characters", maxName)
+	case strings.ContainsFunc(name, invisible):
+		return "", errors.New("must have no control or invisible characters")
+	}
+	if folded := norm.NFKC.String(name); strings.Contains(folded, "@") {
+		if other, err := CanonicalEmail(folded); err != nil || other != email {
+			return "", errors.New(`must have no "@", unless it is the account's own address`)
+		}
+		return email, nil
+	}
+	return name, nil
+}
+
+// invisible are characters that could upset a terminal, a header or a page, or
+// make it look like another: controls, line separators, bidirectional controls
+// and other format characters. The two joiners stay, since Persian and Hindi
+// names need them.
+func invisible(r rune) bool {
+	if r == '\u200c' || r == '\u200d' {
+		return false
+	}
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Cs)
+}
+
+// canonicalRoles is the roles without repetitions.
+func canonicalRoles(roles []string) ([]string, error) {
+	kept, size := []string{}, 0
+	for _, r := range roles {
+		switch {
+		case !utf8.ValidString(r) || strings.ContainsFunc(r, invisible):
+			return nil, fmt.Errorf("must have no control or invisible characters: %q", r)
+		case r == "" || strings.TrimSpace(r) != r:
+			return nil, fmt.Errorf("must not be empty or begin or end with a blank: %q", r)
+		case len(r) > maxRole:
+			return nil, fmt.Errorf("must be at most %d bytes each: %q", maxRole, r)
+		}
+		if !slices.Contains(kept, r) {
+			kept, size = append(kept, r), size+len(r)
+		}
+	}
+	if len(kept) > maxRoles || size > maxRoleBytes {
+		return nil, fmt.Errorf("must be at most %d, with at most %d bytes together", maxRoles, maxRoleBytes)
+	}
+	return kept, nil
+}
+
+// AddUser makes an account as an operator, whether registration is open or
+// not. The policy holds.
+func (s *Service) AddUser(ctx context.Context, email, password, name string, roles []string) (User, error) {
+	u, err := s.newUser(email, password, name, roles)
+	if err == nil {
+		err = s.createUser(ctx, &u, password)
+	}
+	s.audit(ctx, Event{Name: "user_add", UserID: u.ID}, err)
+	if err != nil {
+		return User{}, err
+	}
+	return u, nil
+}
+
+// ChangePassword replaces the caller's password and signs out all other
+// sessions; the caller's goes on. Wrong guesses at the current one count as
+// failed logins.
+func (s *Service) ChangePassword(ctx context.Context, id *Identity, current, next string, c Client) error {
+	err := s.changePassword(ctx, id, current, next, c)
+	s.audit(ctx, Event{Name: "password", UserID: id.ID, SessionID: id.Session, Address: c.Address}, err)
+	return err
+}
+
+func (s *Service) changePassword(ctx context.Context, id *Identity, current, next string, c Client) error {
+	if id.Issuer != "" {
+		return ErrForbidden.Saying("This account's password is not kept here").Because(
+			fmt.Errorf("account of issuer %q", id.Issuer))
+	}
+	u, err := s.Users.UserByID(ctx, id.ID)
+	if errors.Is(err, ErrUserNotFound) || err == nil && u.Disabled {
+		return ErrInvalidToken.Because(errors.New("user is disabled or deleted"))
+	}
+	if err != nil {
+		return fmt.Errorf("look up user: %w", err)
+	}
+	if err := s.Policy.Check(next, u.Email, u.Name); err != nil {
+		return err
+	}
+	if u, err = s.authenticate(ctx, u.Email, current, c); err != nil {
+		return err
+	}
+	hash, err := s.Hasher.Hash(ctx, next)
+	if err != nil {
+		return fmt.Errorf("hash password: %w", err)
+	}
+	verified := u.PasswordHash
+	err = s.Users.UpdateUser(ctx, u.ID, func(stored *User) error {
+		if stored.PasswordHash != verified {
+			return ErrInvalidCredentials.Because(errors.New("password was changed meanwhile"))
+		}
+		stored.PasswordHash, stored.Updated = hash, s.Now()
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("update user: %w", err)
+	}
+	ctx, cancel := unhurried(ctx)
+	defer cancel()
+	if err := s.endSessions(ctx, u, id.Session); err != nil {
+		return ErrRevocation.Because(err).After(time.Second).Saying(
+			"The password was changed, but other sessions could not be signed out")
+	}
+	return nil
+}
+
+// unhurried is ctx for what must be finished although the client left.
+func unhurried(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+}
+
+// SetPassword replaces a user's password and signs the user out everywhere.
+func (s *Service) SetPassword(ctx context.Context, email, password string) error {
+	return s.edit(ctx, "set_password", email, true, func(u User) (func(*User), error) {
+		if err := s.Policy.Check(password, u.Email, u.Name); err != nil {
+			return nil, err
+		}
+		hash, err := s.Hasher.Hash(ctx, password)
+		return func(u *User) { u.PasswordHash = hash }, err
+	})
+}
+
+// SetRoles replaces a user's roles. Sessions go on, with the new roles from
+// their next refresh, which is at once: tokens with the old ones are refused.
+func (s *Service) SetRoles(ctx context.Context, email string, roles []string) error {
+	return s.edit(ctx, "set_roles", email, false, func(User) (func(*User), error) {
+		roles, err := canonicalRoles(roles)
+		if err != nil {
+			return nil, invalid("roles", err)
+		}
+		return func(u *User) { u.Roles = roles }, nil
+	})
+}
+
+// SetDisabled locks a user out everywhere, or lets the user in again.
+func (s *Service) SetDisabled(ctx context.Context, email string, disabled bool) error {
+	name := "enable"
+	if disabled {
+		name = "disable"
+	}
+	return s.edit(ctx, name, email, disabled, func(User) (func(*User), error) {
+		return func(u *User) { u.Disabled = disabled }, nil
+	})
+}
+
+// A userDeleter is a UserStore that can forget a user, and the user's sessions.
+type userDeleter interface {
+	DeleteUser(ctx context.Context, id string) error // ErrUserNotFound
+}
+
+// DeleteUser locks a user out everywhere and then forgets the account, in that
+// order, so that a failure on the way leaves nobody signed in.
+func (s *Service) DeleteUser(ctx context.Context, email string) error {
+	store, ok := s.Users.(userDeleter)
+	if !ok {
+		return errors.New("this user store cannot delete users")
+	}
+	var id string
+	err := s.edit(ctx, "delete", email, true, func(u User) (func(*User), error) {
+		id = u.ID
+		return func(u *User) { u.Disabled = true }, nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := store.DeleteUser(ctx, id); err != nil {
+		return fmt.Errorf("delete user: %w", err)
+	}
+	return nil
+}
+
+// edit is a change by an operator, after which no access token from before is
+// accepted.
+func (s *Service) edit(ctx context.Context, name, email string, signOut bool, prepare func(User) (func(*User), error)) error {
+	u, err := s.userByEmail(ctx, email)
+	if err == nil {
+		var change func(*User)
+		if change, err = prepare(u); err == nil {
+			err = s.raise(ctx, u.ID, signOut, change)
+		}
+	}
+	s.audit(ctx, Event{Name: name, UserID: u.ID}, err)
+	return err
+}
+
+func (s *Service) userByEmail(ctx context.Context, email string) (User, error) {
+	canonical, err := CanonicalEmail(email)
+	if err != nil {
+		return User{}, invalid("email", err)
+	}
+	u, err := s.Users.UserByEmail(ctx, canonical)
+	if err != nil {
+		return User{}, fmt.Errorf("user %q: %w", canonical, err)
+	}
+	return u, nil
+}
+
+// raise applies change, raises the generation and has every token from before
+// refused. The user is changed first: what is issued from then on is of the
+// new generation.
+func (s *Service) raise(ctx context.Context, id string, signOut bool, change func(*User)) error {
+	var after User
+	err := s.Users.UpdateUser(ctx, id, func(u *User) error {
+		change(u)
+		u.Generation++
+		u.Updated = s.Now()
+		after = *u
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("update user: %w", err)
+	}
+	if signOut {
+		sessions, err := s.Sessions.SessionsOf(ctx, id)
+		if err != nil {
+			return fmt.Errorf("list sessions: %w", err)
+		}
+		for _, session := range sessions {
+			if err := s.Sessions.EndSession(ctx, session.ID); err != nil {
+				return fmt.Errorf("end session: %w", err)
+			}
+		}
+	}
+	return s.Revocations.Revoke(ctx, Revocation{
+		Kind: RevokeUser, ID: id, Generation: after.Generation, Expires: s.lastExpiry(after)})
+}
+
+// maxTokenTTL keeps expiries within what a revocation can name.
+const maxTokenTTL = 10 * 365 * 24 * time.Hour
+
+// IssueToken makes an access token that belongs to no session, for scripts and
+// services. ttl 0 is the usual one; roles nil are the user's own. It is ended
+// by RevokeToken and by whatever raises the user's generation.
+func (s *Service) IssueToken(ctx context.Context, email string, roles []string, ttl time.Duration) (string, *Identity, error) {
+	token, id, err := s.issueToken(ctx, email, roles, ttl)
+	e := Event{Name: "token_issue"}
+	if err == nil {
+		e.UserID = id.ID
+	}
+	s.audit(ctx, e, err)
+	return token, id, err
+}
+
+func (s *Service) issueToken(ctx context.Context, email string, roles []string, ttl time.Duration) (string, *Identity, error) {
+	if ttl == 0 {
+		ttl = s.Tokens.TTL
+	}
+	if ttl < time.Second || ttl > maxTokenTTL {
+		return "", nil, fmt.Errorf("ttl %s: want between 1s and %s", ttl, maxTokenTTL)
+	}
+	u, err := s.userByEmail(ctx, email)
+	if err != nil {
+		return "", nil, err
+	}
+	if u.Disabled {
+		return "", nil, fmt.Errorf("user %q: %w", u.Email, errDisabled)
+	}
+	if roles != nil {
+		if roles, err = canonicalRoles(roles); err != nil {
+			return "", nil, invalid("roles", err)
+		}
+	}
+	return s.issue(ctx, u, roles, "", ttl)
+}

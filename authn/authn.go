@@ -1,0 +1,106 @@
+// Package authn says who is calling.
+//
+// A [Verifier] turns a token into the [Identity] that it proves; [Check]s
+// refuse identities whose token is good but no longer wanted; everything that
+// is refused is a [Refusal]. [Service] is the other half: it makes accounts,
+// signs people in and out, and writes what is revoked to a [RevocationLog],
+// whose local copy is the [RevocationList].
+//
+// # Why
+//
+// Nothing here sees a request or a response: HTTP is authn/endpoints and proxy.
+// Nothing here knows a database: stores are small interfaces, and authntest
+// holds the one suite that each of them passes.
+package authn
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// Identity is who a request is from, as far as its token proves. nil is nobody.
+// An Identity is shared by requests and never changed.
+type Identity struct {
+	// Issuer is empty for the gateway's own tokens. Users of different issuers
+	// are different, whatever their IDs.
+	Issuer          string
+	ID, Email, Name string
+	Roles           []string
+	Claims          map[string]any // the whole claim set, numbers as json.Number
+	Token, Session  string         // jti and sid: what a revocation names
+	Generation      int64
+	Issued, Expires time.Time // Expires is exp, without leeway
+}
+
+// A Verifier turns a token into the identity it proves. The error is
+// ErrNotMine if the token is of another issuer, a Refusal if the token is
+// bad, and anything else if no verdict was possible.
+type Verifier interface {
+	Verify(ctx context.Context, token string) (*Identity, error)
+}
+
+// ErrNotMine is the answer of a Verifier to the token of another issuer.
+var ErrNotMine = errors.New("token of another issuer")
+
+// A Check refuses an identity whose token is otherwise good. An error that is
+// no Refusal means that no verdict was possible.
+type Check func(ctx context.Context, id *Identity) error
+
+// Join asks each verifier in turn until one knows the issuer, then runs the
+// checks. A token that nobody knows is ErrInvalidToken.
+func Join(verifiers []Verifier, checks ...Check) Verifier {
+	return joined{verifiers, checks}
+}
+
+type joined struct {
+	verifiers []Verifier
+	checks    []Check
+}
+
+func (j joined) Verify(ctx context.Context, token string) (*Identity, error) {
+	for _, v := range j.verifiers {
+		id, err := v.Verify(ctx, token)
+		if errors.Is(err, ErrNotMine) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, check := range j.checks {
+			if err := check(ctx, id); err != nil {
+				return nil, err
+			}
+		}
+		return id, nil
+	}
+	return nil, ErrInvalidToken.Because(errors.New("issuer is not trusted here"))
+}
+
+// Caller is what the gateway knows of whoever sent a request to one of its own
+// endpoints, before anything is verified.
+type Caller struct {
+	Address   netip.Addr // the client's, read through trusted proxies only
+	Secure    bool       // it came over https
+	UserAgent string
+	RequestID string
+
+	Token      string // the credential presented; "" for none
+	FromCookie bool   // Token came from the session cookie
+	Refresh    string // the refresh cookie's value; "" for none
+	Err        error  // why the credentials could not be read, a Refusal
+}
+
+type callerKey struct{}
+
+// WithCaller hands c to the endpoint that answers a request.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerOf returns what WithCaller put into ctx, or the zero Caller.
+func CallerOf(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}

@@ -1,0 +1,295 @@
+package authn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	maxJWKS      = 1 << 20 // bytes
+	fetchTimeout = 10 * time.Second
+	maxRedirects = 3
+
+	// Tokens with made-up key IDs cost the issuer one request in this time.
+	coolDown        = 30 * time.Second
+	coolDownAtFirst = 5 * time.Second // while there are no keys at all
+
+	refreshMin     = time.Minute
+	refreshMax     = 24 * time.Hour
+	refreshDefault = 15 * time.Minute // where the issuer names no max-age
+)
+
+// remoteKeys is the JWK set of one URL, kept current. The last good set stays
+// in use while the issuer is away. Without a URL the set never changes.
+type remoteKeys struct {
+	url    string
+	client *http.Client
+	now    func() time.Time
+
+	mu       sync.Mutex
+	set      *jwkSet // nil: never had
+	fetched  time.Time
+	maxAge   time.Duration
+	tried    time.Time
+	err      error
+	fetching chan struct{} // closed when the fetch under way is over; nil for none
+}
+
+func newRemoteKeys(url string, now func() time.Time) *remoteKeys {
+	return &remoteKeys{url: url, client: newClient(), now: now}
+}
+
+// newClient has connections of its own: nothing here shares limits or
+// keep-alives with forwarded requests.
+func newClient() *http.Client {
+	return &http.Client{
+		Timeout: fetchTimeout,
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            (&net.Dialer{Timeout: fetchTimeout}).DialContext,
+			TLSHandshakeTimeout:    fetchTimeout,
+			ForceAttemptHTTP2:      true,
+			MaxIdleConns:           1,
+			IdleConnTimeout:        time.Minute,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if len(via) > maxRedirects {
+				return fmt.Errorf("more than %d redirects", maxRedirects)
+			}
+			if r.URL.Scheme != via[0].URL.Scheme {
+				return fmt.Errorf("redirect from %s to %s", via[0].URL.Scheme, r.URL.Scheme)
+			}
+			return nil
+		},
+	}
+}
+
+func (k *remoteKeys) current() *jwkSet {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.set
+}
+
+// verify is the signature step for j. Where a newer set could change a no, it
+// is asked for first, within the cool-down.
+func (k *remoteKeys) verify(ctx context.Context, j jws, h joseHeader) error {
+	set := k.current()
+	for {
+		var err error
+		if set == nil {
+			err = ErrNoKeys
+		} else {
+			err = verifyWith(set, j, h)
+		}
+		// Without kid, a bad signature may be one of a new key.
+		newer := errors.Is(err, ErrNoKeys) || errors.Is(err, errUnknownKey) || !h.hasKID && errors.Is(err, errBadSignature)
+		if !newer || k.url == "" {
+			return err
+		}
+		next, fetchErr := k.refresh(ctx, set, false)
+		if next == set {
+			if fetchErr != nil {
+				return fmt.Errorf("%w: %w", err, fetchErr)
+			}
+			return err
+		}
+		set = next
+	}
+}
+
+func verifyWith(set *jwkSet, j jws, h joseHeader) error {
+	key, err := set.find(h)
+	if err != nil {
+		return err
+	}
+	return key.verify(j)
+}
+
+// refresh returns a newer set than seen, or seen and why there is none.
+// Concurrent callers share one fetch; force passes over the cool-down.
+func (k *remoteKeys) refresh(ctx context.Context, seen *jwkSet, force bool) (*jwkSet, error) {
+	k.mu.Lock()
+	if k.set != seen && !force {
+		defer k.mu.Unlock()
+		return k.set, nil
+	}
+	if under := k.fetching; under != nil {
+		k.mu.Unlock()
+		select {
+		case <-under:
+		case <-ctx.Done():
+			return seen, ctx.Err()
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.set, k.err
+	}
+	wait := coolDown
+	if k.set == nil {
+		wait = coolDownAtFirst
+	}
+	now := k.now()
+	if since := now.Sub(k.tried); !force && !k.tried.IsZero() && since >= 0 && since < wait {
+		defer k.mu.Unlock()
+		return k.set, k.err
+	}
+	done := make(chan struct{})
+	k.fetching, k.tried = done, now
+	k.mu.Unlock()
+
+	set, maxAge, err := (*jwkSet)(nil), time.Duration(0), errors.New("fetch broke off")
+	defer func() {
+		k.mu.Lock()
+		k.fetching, k.err = nil, err
+		if err == nil {
+			k.set, k.maxAge, k.fetched = set, maxAge, now
+		}
+		k.mu.Unlock()
+		close(done)
+	}()
+	// The caller's context only carries values: whoever else waits for this
+	// fetch must not lose it because one client has gone. It ends by itself
+	// after fetchTimeout.
+	if !force {
+		ctx = context.WithoutCancel(ctx)
+	}
+	if set, maxAge, err = k.fetch(ctx); err != nil {
+		return seen, err
+	}
+	return set, nil
+}
+
+func (k *remoteKeys) fetch(ctx context.Context) (*jwkSet, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	r.Header.Set("Accept", "application/jwk-set+json, application/json")
+	r.Header.Set("User-Agent", "gatehouse")
+	answer, err := k.client.Do(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return nil, 0, fmt.Errorf("%s answered %d, want 200", k.url, answer.StatusCode)
+	}
+	if err := checkMedia(answer.Header.Get("Content-Type")); err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", k.url, err)
+	}
+	data, err := io.ReadAll(io.LimitReader(answer.Body, maxJWKS+1))
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s: %w", k.url, err)
+	}
+	if len(data) > maxJWKS {
+		return nil, 0, fmt.Errorf("%s: want at most %d bytes", k.url, maxJWKS)
+	}
+	set, err := parseJWKS(data)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", k.url, err)
+	}
+	return set, maxAgeOf(answer.Header), nil
+}
+
+// checkMedia refuses pages. Object stores serve JSON without saying so.
+func checkMedia(contentType string) error {
+	if contentType == "" {
+		return nil
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	if err == nil {
+		switch media {
+		case "application/json", "application/octet-stream", "text/plain", "binary/octet-stream":
+			return nil
+		}
+		if strings.HasSuffix(media, "+json") {
+			return nil
+		}
+	}
+	return fmt.Errorf("answer of type %.64q, want JSON", contentType)
+}
+
+// maxAgeOf is how long the set may be kept, by Cache-Control (RFC 9111,
+// section 5.2.2.1) and within our own bounds.
+func maxAgeOf(h http.Header) time.Duration {
+	age := refreshDefault
+	for _, directive := range strings.Split(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch strings.ToLower(name) {
+		case "max-age":
+			seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31)
+			if err == nil {
+				age = time.Duration(seconds) * time.Second
+			}
+		case "no-store", "no-cache":
+			return refreshMin
+		}
+	}
+	return min(max(age, refreshMin), refreshMax)
+}
+
+// follow fetches the set whenever it is due, until ctx ends.
+func (k *remoteKeys) follow(ctx context.Context) {
+	defer k.client.CloseIdleConnections()
+	timer := time.NewTimer(k.due())
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		// The error is kept for State; the set in use stays.
+		k.refresh(ctx, k.current(), true)
+		timer.Reset(k.due())
+	}
+}
+
+// due is how long the next periodic fetch is away.
+func (k *remoteKeys) due() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.tried.IsZero():
+		return 0
+	case k.set == nil:
+		return coolDownAtFirst
+	case k.err != nil:
+		return refreshMin
+	}
+	return min(max(k.fetched.Add(k.maxAge).Sub(k.now()), 0), k.maxAge)
+}
+
+// adopt starts from what old has.
+func (k *remoteKeys) adopt(old *remoteKeys) {
+	old.mu.Lock()
+	set, fetched, maxAge, tried, err := old.set, old.fetched, old.maxAge, old.tried, old.err
+	old.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.set == nil {
+		k.set, k.fetched, k.maxAge, k.tried, k.err = set, fetched, maxAge, tried, err
+	}
+}
+
+func (k *remoteKeys) state() IssuerState {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := IssuerState{Fetched: k.fetched, Err: k.err}
+	if k.set != nil {
+		s.Keys, s.Skipped = len(k.set.keys), k.set.skipped
+	}
+	return s
+}

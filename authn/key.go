@@ -1,0 +1,337 @@
+package authn
+
+import (
+	"cmp"
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"gatehouse/config"
+)
+
+// A KeySet holds the keys of the gateway's own tokens: one signs, all verify,
+// each with the one algorithm it was configured for. It never changes.
+type KeySet struct {
+	keys     []*key
+	byID     map[string]*key
+	signer   *key // nil: this gateway only verifies
+	jwks     []byte
+	warnings []config.Problem
+}
+
+type key struct {
+	*joseKey
+	id      string
+	created time.Time
+	file    string
+}
+
+// KeyInfo is what may be shown of a key.
+type KeyInfo struct {
+	ID        string           `json:"id"`
+	Algorithm string           `json:"algorithm"`
+	Signs     bool             `json:"signs"`
+	Private   bool             `json:"private"` // false: it can only verify
+	Created   time.Time        `json:"created,omitzero"`
+	File      string           `json:"file,omitempty"`
+	Public    crypto.PublicKey `json:"-"` // nil for HS256
+}
+
+// KeyDir is the folder of the keys that the gateway makes itself, in use where
+// tokens.keys is empty.
+func KeyDir(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "keys") }
+
+// LoadKeys reads the keys of cfg.Tokens.Keys; the first one signs. Where that
+// list is empty it reads the folder [KeyDir]; the newest key of
+// cfg.Tokens.Algorithm signs and is made if there is none. Gateways that start
+// at the same time on one folder end with the same key. The error is
+// config.Problems.
+func LoadKeys(cfg *config.Config) (*KeySet, error) { return loadKeys(cfg, true) }
+
+// ReadKeys is LoadKeys that makes no key: there may be none that signs.
+func ReadKeys(cfg *config.Config) (*KeySet, error) { return loadKeys(cfg, false) }
+
+// CheckKeys finds the same problems as LoadKeys and writes nothing.
+func CheckKeys(cfg *config.Config) error {
+	_, err := loadKeys(cfg, false)
+	return err
+}
+
+func loadKeys(cfg *config.Config, generate bool) (*KeySet, error) {
+	l := keyLoader{cfg: cfg, set: &KeySet{byID: map[string]*key{}}}
+	if len(cfg.Tokens.Keys) > 0 {
+		l.configured()
+	} else {
+		l.folder(generate && needsSigner(cfg))
+	}
+	if len(l.problems) > 0 {
+		return nil, l.problems
+	}
+	var err error
+	if l.set.jwks, err = marshalJWKS(l.set.keys); err != nil {
+		return nil, config.Problems{cfg.Problem("tokens.keys", "%v", err)}
+	}
+	return l.set, nil
+}
+
+// needsSigner is false for a gateway that only verifies.
+func needsSigner(cfg *config.Config) bool {
+	return cfg.Users.Database != "none" || cfg.Identity.Assertion.Enabled
+}
+
+type keyLoader struct {
+	cfg      *config.Config
+	set      *KeySet
+	problems config.Problems
+}
+
+func (l *keyLoader) problem(at, format string, args ...any) {
+	l.problems = append(l.problems, l.cfg.Problem(at, format, args...))
+}
+
+func (l *keyLoader) configured() {
+	for i, c := range l.cfg.Tokens.Keys {
+		at := fmt.Sprintf("tokens.keys[%d]", i)
+		k, field, err := l.open(at, c)
+		if err != nil {
+			l.problem(at+field, "%v", err)
+			continue
+		}
+		if err := checkKeyID(c.ID); err != nil {
+			l.problem(at+".id", "%v", err)
+			continue
+		}
+		if _, twice := l.set.byID[c.ID]; twice {
+			l.problem(at+".id", "key id %q is used twice", c.ID)
+			continue
+		}
+		if i == 0 && k.private == nil && needsSigner(l.cfg) {
+			l.problem(at, "key %q signs, because it is the first: want a secret or a private_key_file", c.ID)
+			continue
+		}
+		l.set.add(k)
+		if i == 0 && k.private != nil {
+			l.set.signer = k
+		}
+	}
+}
+
+// open reads one entry of tokens.keys. field says which key of the entry an
+// error is about.
+func (l *keyLoader) open(at string, c config.Key) (k *key, field string, err error) {
+	sources := 0
+	for _, there := range []bool{c.Secret != "" || c.SecretFile != "", c.PrivateKeyFile != "", c.PublicKeyFile != ""} {
+		if there {
+			sources++
+		}
+	}
+	if sources != 1 {
+		return nil, "", fmt.Errorf("key %q: want one of secret, secret_file, private_key_file and public_key_file", c.ID)
+	}
+	a, known := algorithms[c.Algorithm]
+	if !known || !a.ours {
+		return nil, ".algorithm", fmt.Errorf("algorithm %q: want one of %s", c.Algorithm, strings.Join(ourAlgorithms(), ", "))
+	}
+	k = &key{id: c.ID}
+	switch {
+	case c.PrivateKeyFile != "":
+		field, k.file = ".private_key_file", c.PrivateKeyFile
+	case c.PublicKeyFile != "":
+		field, k.file = ".public_key_file", c.PublicKeyFile
+	case c.SecretFile != "":
+		field, k.file = ".secret_file", c.SecretFile
+	default:
+		field = ".secret"
+	}
+	if isSecret := field == ".secret" || field == ".secret_file"; isSecret != (a.family == "oct") {
+		want := "a secret or secret_file"
+		if isSecret {
+			want = "a private_key_file or public_key_file"
+		}
+		return nil, field, fmt.Errorf("key %q: %s takes %s", c.ID, c.Algorithm, want)
+	}
+	if k.file != "" {
+		k.created = fileTime(k.file)
+	}
+	switch field {
+	case ".private_key_file":
+		k.joseKey, err = readPrivateFile(k.file, c.Algorithm)
+		l.warnReadable(at+field, k.file)
+	case ".public_key_file":
+		k.joseKey, err = readPublicFile(k.file, c.Algorithm)
+	default:
+		k.joseKey, err = newStrongSecret([]byte(c.Secret))
+		if k.file != "" {
+			l.warnReadable(at+field, k.file)
+		}
+	}
+	return k, field, err
+}
+
+// warnReadable warns of a secret file or folder that others on the machine can
+// use. No error: Kubernetes mounts secrets readable for a group.
+func (l *keyLoader) warnReadable(at, file string) {
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return
+	}
+	w := l.cfg.Problem(at, "%s is open to others on this machine (mode %04o)", file, info.Mode().Perm())
+	w.Hint = "chmod go= " + file
+	l.set.warnings = append(l.set.warnings, w)
+}
+
+func (l *keyLoader) folder(generate bool) {
+	name := l.cfg.Tokens.Algorithm
+	if a, known := algorithms[name]; !known || !a.ours {
+		l.problem("tokens.algorithm", "algorithm %q: want one of %s", name, strings.Join(ourAlgorithms(), ", "))
+		return
+	}
+	dir := KeyDir(l.cfg)
+	files, err := listKeyFiles(dir)
+	if err == nil && generate && newest(files, name) == nil {
+		files, err = generateFirst(dir, name)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.problem("data_dir", "%v", err)
+		return
+	}
+	l.warnReadable("data_dir", dir)
+	for _, f := range files {
+		k, err := f.read()
+		if err != nil {
+			l.problem("data_dir", "%s: %v", f.path, err)
+			continue
+		}
+		if _, twice := l.set.byID[k.id]; twice {
+			l.problem("data_dir", "%s: another file is key %q already", f.path, k.id)
+			continue
+		}
+		l.warnReadable("data_dir", f.path)
+		l.set.add(k)
+		if k.algorithm == name {
+			l.set.signer = k // files are in the order of their making
+		}
+	}
+}
+
+func (s *KeySet) add(k *key) {
+	s.keys = append(s.keys, k)
+	s.byID[k.id] = k
+}
+
+// checkKeyID bounds what goes into the header of every token.
+func checkKeyID(id string) error {
+	if id == "" {
+		return errors.New("key without an id")
+	}
+	if len(id) > maxID || strings.ContainsFunc(id, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("key id %.64q: want at most %d printable characters", id, maxID)
+	}
+	return nil
+}
+
+// find returns the key that h names, if it is for the algorithm of h.
+func (s *KeySet) find(h joseHeader) (*key, error) {
+	if !h.hasKID {
+		return nil, errors.New(`header: "kid" is missing`)
+	}
+	k, ok := s.byID[h.kid]
+	if !ok {
+		return nil, fmt.Errorf("key %.64q is not configured", h.kid)
+	}
+	if k.algorithm != h.algorithm {
+		return nil, fmt.Errorf("key %.64q is not configured for %.16q", h.kid, h.algorithm)
+	}
+	return k, nil
+}
+
+// JWKS is the JWK set of the public keys (RFC 7517). Secrets are not in it.
+func (s *KeySet) JWKS() []byte { return slices.Clone(s.jwks) }
+
+// Warnings are about keys that work but are not well kept.
+func (s *KeySet) Warnings() []config.Problem { return slices.Clone(s.warnings) }
+
+// List shows the keys, the one that signs first, then the newer first.
+func (s *KeySet) List() []KeyInfo {
+	infos := make([]KeyInfo, 0, len(s.keys))
+	for _, k := range s.keys {
+		infos = append(infos, k.info(k == s.signer))
+	}
+	slices.SortStableFunc(infos, func(a, b KeyInfo) int {
+		if a.Signs != b.Signs {
+			if a.Signs {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return infos
+}
+
+func (k *key) info(signs bool) KeyInfo {
+	i := KeyInfo{ID: k.id, Algorithm: k.algorithm, Signs: signs, Private: k.private != nil, Created: k.created, File: k.file}
+	if algorithms[k.algorithm].family != "oct" {
+		i.Public = k.public
+	}
+	return i
+}
+
+// newStrongSecret is newSecret for a secret that somebody chose.
+func newStrongSecret(secret []byte) (*joseKey, error) {
+	k, err := newSecret(secret)
+	if err != nil {
+		return nil, err
+	}
+	if reason := weakSecret(string(secret)); reason != "" {
+		return nil, fmt.Errorf("secret that %s: make one with openssl rand -base64 48", reason)
+	}
+	return k, nil
+}
+
+// knownSecrets are long enough and stand in the documentation of others.
+var knownSecrets = []string{
+	"a-string-secret-at-least-256-bits-long",
+	"qwertyuiopasdfghjklzxcvbnm123456",
+	"your-256-bit-secret-your-256-bit-secret",
+	"your-very-long-secret-key-that-is-at-least-32-characters",
+	"your_super_secret_key_change_this_in_production",
+	"super-secret-jwt-token-with-at-least-32-characters-long",
+	"this-is-a-very-long-secret-key-for-jwt",
+	"my-32-character-ultra-secure-and-ultra-long-secret",
+}
+
+// weakSecret says why a secret of good length is none: "" if it is one. The
+// text of a public key is the classic: RFC 8725, section 2.1.
+func weakSecret(s string) string {
+	if strings.Contains(s, "-----BEGIN ") {
+		return "is a PEM file"
+	}
+	if object, err := readObject([]byte(s)); err == nil && (object["kty"] != nil || object["keys"] != nil) {
+		return "is a JWK"
+	}
+	lower := strings.ToLower(strings.TrimSpace(s))
+	if slices.Contains(knownSecrets, lower) {
+		return "is published"
+	}
+	distinct := map[byte]bool{}
+	for i := range len(s) {
+		distinct[s[i]] = true
+	}
+	if len(distinct) < 8 {
+		return fmt.Sprintf("has %d different bytes", len(distinct))
+	}
+	for unit := 1; unit < minSecret && unit <= len(lower)/2; unit++ {
+		if strings.HasPrefix(lower, strings.Repeat(lower[:unit], len(lower)/unit)) && strings.HasPrefix(lower[:unit], lower[len(lower)/unit*unit:]) {
+			return "repeats itself"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,177 @@
+package authn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// maxPassword is bcrypt's limit in bytes. Go's bcrypt refuses to hash more but
+// ignores the rest when it compares, so that a password of 72 bytes would be
+// good with anything after it.
+const maxPassword = 72
+
+// checkPassword tells what bcrypt cannot tell apart. A NUL ends the text for
+// it ("a" equals "a\x00a"), and invalid UTF-8 reaches us as U+FFFD from JSON,
+// which would make many passwords one. The bytes are hashed as they come:
+// normalising them would shut out whoever chose a password elsewhere whose
+// hash was imported.
+func checkPassword(password string) error {
+	switch {
+	case password == "":
+		return errors.New("password must not be empty")
+	case !utf8.ValidString(password):
+		return errors.New("password must be valid UTF-8")
+	case strings.ContainsRune(password, utf8.RuneError):
+		return errors.New("password must not have the replacement character U+FFFD")
+	case strings.Contains(password, "\x00"):
+		return errors.New("password must not have the character U+0000")
+	case len(password) > maxPassword:
+		return fmt.Errorf("password must be at most %d bytes; this one has %d", maxPassword, len(password))
+	}
+	return nil
+}
+
+// PasswordPolicy is what a new password must be. 72 bytes are the limit
+// whatever it says.
+type PasswordPolicy struct {
+	MinLength   int // characters
+	MinStrength int // 0 to 4, as zxcvbn scores it
+}
+
+// Check returns ErrWeakPassword or ErrInvalidRequest, saying what is wanted
+// and what was reached. inputs are what an attacker would try first: the
+// user's address and name.
+func (p PasswordPolicy) Check(password string, inputs ...string) error {
+	if err := checkPassword(password); err != nil {
+		return ErrInvalidRequest.Saying(err.Error()).Because(errors.New("password cannot be used"))
+	}
+	if n := utf8.RuneCountInString(password); n < p.MinLength {
+		return ErrWeakPassword.Saying(fmt.Sprintf(
+			"password must have at least %d characters; this one has %d", p.MinLength, n))
+	}
+	if p.MinStrength <= 0 {
+		return nil
+	}
+	if got := passwordStrength(password, inputs...); got < p.MinStrength {
+		return ErrWeakPassword.Saying(fmt.Sprintf("password is too easy to guess: strength %d of 4, wanted is %d; "+
+			"use more words, or less common ones", got, p.MinStrength))
+	}
+	return nil
+}
+
+// Hasher hashes passwords with bcrypt. It keeps to half of the processors, so
+// that forwarded requests keep theirs: other callers queue, and once the queue
+// is long they are told ErrBusy.
+type Hasher struct {
+	cost  int
+	seats chan struct{} // who is waiting or working
+	desks chan struct{} // who is working
+
+	// The two that cost time; tests count them.
+	generate func(password []byte, cost int) ([]byte, error)
+	compare  func(hash, password []byte) error
+}
+
+// queuePerWorker is a wait of some eight seconds at cost 12.
+const queuePerWorker = 32
+
+// NewHasher hashes with the given bcrypt cost, 4 to 31.
+func NewHasher(cost int) *Hasher {
+	workers := max(1, runtime.GOMAXPROCS(0)/2)
+	return &Hasher{
+		cost:     min(max(cost, bcrypt.MinCost), bcrypt.MaxCost),
+		seats:    make(chan struct{}, workers*(queuePerWorker+1)),
+		desks:    make(chan struct{}, workers),
+		generate: bcrypt.GenerateFromPassword,
+		compare:  bcrypt.CompareHashAndPassword,
+	}
+}
+
+// work runs f when it is its turn. f is not run if the error is not nil:
+// ErrBusy, or that of ctx.
+func (h *Hasher) work(ctx context.Context, f func()) error {
+	select {
+	case h.seats <- struct{}{}:
+	default:
+		return ErrBusy.After(time.Second)
+	}
+	defer func() { <-h.seats }()
+	if err := ctx.Err(); err != nil { // select picks at random
+		return err
+	}
+	select {
+	case h.desks <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-h.desks }()
+	f()
+	return nil
+}
+
+// Hash is the bcrypt hash of a password that checkPassword allows.
+func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
+	if err := checkPassword(password); err != nil {
+		return "", err
+	}
+	var hash []byte
+	var err error
+	if busy := h.work(ctx, func() { hash, err = h.generate([]byte(password), h.cost) }); busy != nil {
+		return "", busy
+	}
+	return string(hash), err
+}
+
+// Verify reports whether password is the one that was hashed. The error means
+// that there is no verdict.
+//
+// It takes the same time whatever it finds out, so that nobody learns who has
+// an account: 2^cost rounds of bcrypt for no hash at all ("", an unknown
+// user), for a hash that cannot be read, for a password that no account can
+// have, and for a hash of a lower cost, where further comparisons make up the
+// difference. Only a hash of a higher cost takes longer, until its owner logs
+// in and has it replaced.
+func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error) {
+	cost, err := bcrypt.Cost([]byte(hash))
+	known := err == nil && cost <= bcrypt.MaxCost
+	if !known {
+		hash, cost = dummyHash(h.cost), h.cost
+	}
+	allowed := checkPassword(password) == nil
+	if !allowed {
+		password = "no password of anybody"
+	}
+	same := false
+	err = h.work(ctx, func() {
+		err := h.compare([]byte(hash), []byte(password))
+		same = err == nil
+		if !same && !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+			cost = bcrypt.MinCost // damaged in the middle: nothing was computed yet
+			_ = h.compare([]byte(dummyHash(cost)), []byte(password))
+		}
+		// 2^c + 2^c + 2^(c+1) + … + 2^(cost-1) = 2^cost
+		for c := cost; c < h.cost; c++ {
+			_ = h.compare([]byte(dummyHash(c)), []byte(password))
+		}
+	})
+	return same && known && allowed, err
+}
+
+// Outdated tells whether a hash was made with another cost than is configured,
+// and is to be replaced when its password is at hand.
+func (h *Hasher) Outdated(hash string) bool {
+	cost, err := bcrypt.Cost([]byte(hash))
+	return err != nil || cost != h.cost
+}
+
+// dummyHash is well-formed, and the hash of no password that anybody knows.
+func dummyHash(cost int) string {
+	return fmt.Sprintf("$2a$%02d$%s", cost, "GatehouseGatehouseGateeuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu")
+}

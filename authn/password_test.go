@@ -1,0 +1,209 @@
+package authn
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// countingHasher has the cost 10 and does no work, but counts the rounds of
+// bcrypt that it would have cost.
+func countingHasher() (*Hasher, *int) {
+	rounds := new(int)
+	h := NewHasher(10)
+	h.compare = func(hash, password []byte) error {
+		cost, err := bcrypt.Cost(hash)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(hash), "damaged") {
+			return bcrypt.InvalidHashPrefixError('x')
+		}
+		*rounds += 1 << cost
+		if strings.HasSuffix(string(hash), "right") && string(password) == "right" {
+			return nil
+		}
+		return bcrypt.ErrMismatchedHashAndPassword
+	}
+	return h, rounds
+}
+
+// fakeHash is a hash of "right" for countingHasher.
+func fakeHash(cost int) string {
+	h := dummyHash(cost)
+	return h[:len(h)-5] + "right"
+}
+
+func TestVerifyCostsTheSame(t *testing.T) {
+	damaged := dummyHash(10)[:53] + "damaged"
+	for _, c := range []struct {
+		what, hash, password string
+		want                 bool
+		rounds               int
+	}{
+		{"unknown user", "", "right", false, 1 << 10},
+		{"right", fakeHash(10), "right", true, 1 << 10},
+		{"wrong", fakeHash(10), "wrong", false, 1 << 10},
+		{"right, of lower cost", fakeHash(4), "right", true, 1 << 10},
+		{"wrong, of lower cost", fakeHash(4), "wrong", false, 1 << 10},
+		{"wrong, of half the cost", fakeHash(9), "wrong", false, 1 << 10},
+		{"of higher cost", fakeHash(12), "right", true, 1 << 12},
+		{"no bcrypt hash", "{SHA}xyz", "right", false, 1 << 10},
+		{"cut hash", fakeHash(10)[:30], "right", false, 1 << 10},
+		{"damaged hash", damaged, "right", false, 1 << 10},
+		{"empty password", fakeHash(10), "", false, 1 << 10},
+		{"NUL", fakeHash(10), "right\x00", false, 1 << 10},
+		{"too long", fakeHash(10), "right" + strings.Repeat("x", 68), false, 1 << 10},
+		{"invalid UTF-8", fakeHash(10), "right\xff", false, 1 << 10},
+		{"unknown and too long", "", strings.Repeat("x", 1000), false, 1 << 10},
+	} {
+		h, rounds := countingHasher()
+		got, err := h.Verify(context.Background(), c.hash, c.password)
+		if got != c.want || err != nil || *rounds != c.rounds {
+			t.Errorf("%s: Verify = %v, %v in %d rounds, want %v in %d", c.what, got, err, *rounds, c.want, c.rounds)
+		}
+	}
+}
+
+// The dummy must be good enough for bcrypt to do its work before it says no.
+func TestDummyHash(t *testing.T) {
+	for cost := bcrypt.MinCost; cost < 8; cost++ {
+		got, err := bcrypt.Cost([]byte(dummyHash(cost)))
+		if err != nil || got != cost {
+			t.Errorf("cost of dummyHash(%d) = %d, %v", cost, got, err)
+		}
+		if err := bcrypt.CompareHashAndPassword([]byte(dummyHash(cost)), []byte("x")); !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+			t.Errorf("comparing with dummyHash(%d): %v, want a mismatch", cost, err)
+		}
+	}
+}
+
+func TestHasher(t *testing.T) {
+	ctx := context.Background()
+	h := NewHasher(4)
+	longest := strings.Repeat("é", 36)
+	for _, password := range []string{"correct horse", longest, " blanks ", "na\u00efve", "nai\u0308ve"} {
+		hash, err := h.Hash(ctx, password)
+		if err != nil {
+			t.Fatalf("Hash(%q) = %v", password, err)
+		}
+		for other, want := range map[string]bool{
+			password: true, password + "x": false, password + "\x00": false, "": false, strings.TrimSpace(password) + " ": false,
+		} {
+			if got, err := h.Verify(ctx, hash, other); got != want || err != nil {
+				t.Errorf("Verify of %q against the hash of %q = %v, %v, want %v", other, password, got, err, want)
+			}
+		}
+		if h.Outdated(hash) || !NewHasher(5).Outdated(hash) {
+			t.Errorf("Outdated(%q) is wrong", hash)
+		}
+	}
+	for _, password := range []string{"", longest + "x", "a\x00b", "\xff", "\ufffd"} {
+		if hash, err := h.Hash(ctx, password); err == nil {
+			t.Errorf("Hash(%q) = %q, want an error", password, hash)
+		}
+	}
+	// Hashes of other programs.
+	hash, _ := bcrypt.GenerateFromPassword([]byte("right"), 4)
+	for _, prefix := range []string{"$2a$", "$2b$", "$2y$"} {
+		if ok, err := h.Verify(ctx, prefix+string(hash[4:]), "right"); !ok || err != nil {
+			t.Errorf("Verify of a %s hash = %v, %v, want true", prefix, ok, err)
+		}
+	}
+}
+
+func TestHasherQueue(t *testing.T) {
+	h := NewHasher(4)
+	release := make(chan struct{})
+	working := make(chan struct{}, cap(h.seats))
+	var mu sync.Mutex
+	at, most := 0, 0
+	h.compare = func(_, _ []byte) error {
+		mu.Lock()
+		at++
+		most = max(most, at)
+		mu.Unlock()
+		working <- struct{}{}
+		<-release
+		mu.Lock()
+		at--
+		mu.Unlock()
+		return bcrypt.ErrMismatchedHashAndPassword
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var wg sync.WaitGroup
+	for range cap(h.desks) {
+		wg.Go(func() { h.Verify(context.Background(), "", "x") })
+		<-working
+	}
+	left := make(chan error, cap(h.seats))
+	for range cap(h.seats) - cap(h.desks) {
+		wg.Go(func() {
+			_, err := h.Verify(ctx, "", "x")
+			left <- err
+		})
+	}
+	for len(h.seats) < cap(h.seats) {
+		time.Sleep(time.Microsecond) // until all of them queue; there is nothing to wait on
+	}
+	_, err := h.Verify(context.Background(), "", "x")
+	if r := AsRefusal(err); !errors.Is(err, ErrBusy) || r.RetryAfter != time.Second {
+		t.Errorf("Verify with a full queue = %v, want ErrBusy after 1s", err)
+	}
+	cancel()
+	for range cap(h.seats) - cap(h.desks) {
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("Verify whose caller left = %v, want context.Canceled", err)
+		}
+	}
+	close(release)
+	wg.Wait()
+	if most > cap(h.desks) {
+		t.Errorf("%d worked at once, want at most %d", most, cap(h.desks))
+	}
+	if _, err := h.Verify(context.Background(), "", "x"); err != nil {
+		t.Errorf("Verify once the queue is empty = %v", err)
+	}
+}
+
+func TestPasswordPolicy(t *testing.T) {
+	strict := PasswordPolicy{MinLength: 8, MinStrength: 2}
+	check := func(p PasswordPolicy, password string, want *Refusal, says string) {
+		t.Helper()
+		err := p.Check(password, "ann.jones@example.com", "Ann Jones")
+		if want == nil {
+			if err != nil {
+				t.Errorf("Check(%q) = %v: %s, want nil", password, err, AsRefusal(err).Message)
+			}
+			return
+		}
+		if !errors.Is(err, want) || !strings.Contains(AsRefusal(err).Message, says) {
+			t.Errorf("Check(%q) = %v %+v, want %v with %q", password, err, err, want, says)
+		}
+		if len(password) > 2 && strings.Contains(AsRefusal(err).Message+err.Error(), password) {
+			t.Errorf("Check(%q) repeats the password", password)
+		}
+	}
+	check(strict, "correct horse battery staple", nil, "")
+	check(strict, "корова летит над лесом", nil, "")
+	check(strict, strings.Repeat("x7#Q", 18), nil, "") // 72 bytes
+	check(strict, strings.Repeat("x7#Q", 18)+"abc", ErrInvalidRequest, "password must be at most 72 bytes; this one has 75")
+	check(strict, strings.Repeat("é", 37), ErrInvalidRequest, "this one has 74")
+	check(strict, "", ErrInvalidRequest, "empty")
+	check(strict, "long enough\x00", ErrInvalidRequest, "U+0000")
+	check(strict, "long enough\xff", ErrInvalidRequest, "UTF-8")
+	check(strict, "long enough\ufffd", ErrInvalidRequest, "U+FFFD")
+	check(strict, "x7#Qp!z", ErrWeakPassword, "at least 8 characters; this one has 7")
+	check(strict, "éééééé7", ErrWeakPassword, "this one has 7")
+	check(strict, "password123", ErrWeakPassword, "strength 0 of 4, wanted is 2")
+	check(strict, "ann.jones@example.com", ErrWeakPassword, "strength 0")
+	check(strict, "annjones1", ErrWeakPassword, "strength")
+	check(PasswordPolicy{MinLength: 8}, "password123", nil, "")
+	check(PasswordPolicy{}, "a", nil, "")
+}

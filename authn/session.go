@@ -1,0 +1,363 @@
+package authn
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Session is one login and all the tokens that follow from it.
+type Session struct {
+	ID, UserID         string
+	Created, LastUsed  time.Time
+	Expires            time.Time // of the current refresh token
+	Address, UserAgent string    // of the last use
+
+	Refresh RefreshState
+}
+
+// RefreshState is what a store keeps of a session's refresh tokens: text, of
+// which no usable token can be made.
+type RefreshState struct {
+	Family  string    // hash of what all tokens of the session share
+	Current string    // hash of the token that is good now
+	Spent   string    // hash of the one before it; "" after a login
+	SpentAt time.Time // when Current took its place
+	Sealed  string    // Current's secret, readable with the spent token only
+}
+
+// SessionStore keeps sessions. An unknown one is ErrSessionNotFound; any other
+// error means that the store could not answer. It may forget sessions that
+// have expired. authntest.TestSessionStore says the rest.
+type SessionStore interface {
+	CreateSession(ctx context.Context, s Session) error
+	SessionByID(ctx context.Context, id string) (Session, error)
+	// SessionsOf lists a user's sessions, the latest used first.
+	SessionsOf(ctx context.Context, userID string) ([]Session, error)
+	// RotateSession replaces LastUsed, Expires, Address, UserAgent and Refresh
+	// of session next.ID by next's, in one atomic step and only if the stored
+	// Refresh.Current still is current. It reports whether it was.
+	RotateSession(ctx context.Context, current string, next Session) (bool, error)
+	// EndSession forgets a session. It is no error if there is none.
+	EndSession(ctx context.Context, id string) error
+}
+
+// ErrSessionNotFound is a SessionStore's answer for a session it does not have.
+var ErrSessionNotFound = errors.New("session not found")
+
+// refreshToken is the text "gr_SESSION.SECRET", SECRET being 48 random bytes:
+// 16 that the session's tokens share and 32 of the token's own.
+//
+// The shared ones tell an old token of the session, which is an alarm, from a
+// forged one, which is not: who merely knows a session's ID, as every upstream
+// does, must not be able to end it.
+type refreshToken struct {
+	session string
+	family  [16]byte
+	secret  [32]byte
+}
+
+const refreshPrefix = "gr_"
+
+func newRefreshToken(session string) refreshToken {
+	t := refreshToken{session: session}
+	rand.Read(t.family[:])
+	rand.Read(t.secret[:])
+	return t
+}
+
+// next is another token of the same session.
+func (t refreshToken) next() refreshToken {
+	rand.Read(t.secret[:])
+	return t
+}
+
+func (t refreshToken) String() string {
+	secret := append(t.family[:], t.secret[:]...)
+	return refreshPrefix + t.session + "." + base64.RawURLEncoding.EncodeToString(secret)
+}
+
+var errNoRefreshToken = errors.New("no refresh token of this gateway")
+
+func parseRefreshToken(s string) (refreshToken, error) {
+	rest, ok := strings.CutPrefix(s, refreshPrefix)
+	session, secret, found := strings.Cut(rest, ".")
+	if !ok || !found || session == "" || len(session) > 64 || len(secret) != 64 {
+		return refreshToken{}, errNoRefreshToken
+	}
+	// 48 bytes are 64 characters without a bit to spare, so that no other
+	// spelling means the same. Only the line breaks that the decoder skips
+	// could make one, and then bytes are missing.
+	raw, err := base64.RawURLEncoding.DecodeString(secret)
+	if err != nil || len(raw) != 48 {
+		return refreshToken{}, errNoRefreshToken
+	}
+	t := refreshToken{session: session}
+	copy(t.family[:], raw)
+	copy(t.secret[:], raw[16:])
+	return t, nil
+}
+
+func (t refreshToken) familyHash() string { return hashText("family", t.family[:]) }
+func (t refreshToken) secretHash() string { return hashText("secret", t.secret[:]) }
+
+// hashText needs no salt and no slowness: its input is random.
+func hashText(label string, b []byte) string {
+	h := sha256.New()
+	h.Write([]byte(label))
+	h.Write([]byte{0})
+	h.Write(b)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// seal hides successor's secret so that only t opens it again: a pad that
+// nothing but t's secret yields, and that is used once, as a token has one
+// successor.
+func (t refreshToken) seal(successor refreshToken) string {
+	pad := t.pad()
+	subtle.XORBytes(pad, pad, successor.secret[:])
+	return hex.EncodeToString(pad)
+}
+
+// open is the successor that was sealed with t.
+func (t refreshToken) open(sealed string) (refreshToken, error) {
+	raw, err := hex.DecodeString(sealed)
+	if err != nil || len(raw) != len(t.secret) {
+		return refreshToken{}, errors.New("sealed refresh token is damaged")
+	}
+	subtle.XORBytes(t.secret[:], t.pad(), raw)
+	return t, nil
+}
+
+func (t refreshToken) pad() []byte {
+	mac := hmac.New(sha256.New, t.secret[:])
+	mac.Write([]byte("gatehouse refresh successor"))
+	return mac.Sum(nil)
+}
+
+func sameText(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+// Refresh exchanges a refresh token for a new one and a new access token, with
+// the user's roles and generation as they are now. A second use of the token
+// spent last yields the same successor while RefreshGrace lasts (two tabs, a
+// request that was repeated); any other use of a spent token ends the session,
+// since two parties hold its tokens and one of them is a thief.
+func (s *Service) Refresh(ctx context.Context, refreshToken string, c Client) (Grant, error) {
+	e := Event{Name: "refresh", Address: c.Address}
+	g, err := s.refresh(ctx, refreshToken, c, &e)
+	s.audit(ctx, e, err)
+	return g, err
+}
+
+func (s *Service) refresh(ctx context.Context, text string, c Client, e *Event) (Grant, error) {
+	spent, err := parseRefreshToken(text)
+	if err != nil {
+		return Grant{}, ErrInvalidToken.Because(err)
+	}
+	session, err := s.sessionOf(ctx, spent)
+	if err != nil {
+		return Grant{}, err
+	}
+	e.SessionID, e.UserID = session.ID, session.UserID
+	u, err := s.Users.UserByID(ctx, session.UserID)
+	switch {
+	case errors.Is(err, ErrUserNotFound), err == nil && u.Disabled:
+		return Grant{}, ErrInvalidToken.Because(errors.New("user is disabled or deleted"))
+	case err != nil:
+		return Grant{}, fmt.Errorf("look up user: %w", err)
+	}
+	next, expires, err := s.successor(ctx, spent, session, c)
+	if errors.Is(err, errReused) {
+		err = s.reused(ctx, u, session, c)
+	}
+	if err != nil {
+		return Grant{}, err
+	}
+	g, err := s.grant(ctx, u, session.ID)
+	if err != nil {
+		return Grant{}, err
+	}
+	// A logout may have come in between.
+	if err := s.Revocations.Check(ctx, g.Identity); errors.Is(err, ErrInvalidToken) {
+		return Grant{}, err
+	}
+	g.RefreshToken, g.RefreshExpiresIn = next.String(), expires.Sub(s.Now())
+	return g, nil
+}
+
+// sessionOf is the session that t is or was a token of.
+func (s *Service) sessionOf(ctx context.Context, t refreshToken) (Session, error) {
+	session, err := s.Sessions.SessionByID(ctx, t.session)
+	switch {
+	case errors.Is(err, ErrSessionNotFound):
+		return Session{}, ErrInvalidToken.Because(errors.New("session has ended"))
+	case err != nil:
+		return Session{}, fmt.Errorf("look up session: %w", err)
+	case !sameText(session.Refresh.Family, t.familyHash()):
+		return Session{}, ErrInvalidToken.Because(errors.New("refresh token was never issued"))
+	case !s.Now().Before(session.Expires):
+		return Session{}, ErrInvalidToken.Because(errors.New("session has expired"))
+	}
+	return session, nil
+}
+
+var errReused = errors.New("spent refresh token was used again")
+
+// successor spends a token, or finds the successor that it got a moment ago.
+func (s *Service) successor(ctx context.Context, spent refreshToken, session Session, c Client) (refreshToken, time.Time, error) {
+	hash := spent.secretHash()
+	if sameText(session.Refresh.Current, hash) {
+		now, next := s.Now(), spent.next()
+		rotated := session
+		rotated.LastUsed, rotated.Expires = now, now.Add(s.RefreshTTL)
+		rotated.Address, rotated.UserAgent = addressText(c.Address), printable(c.UserAgent, maxUserAgent)
+		rotated.Refresh.Current, rotated.Refresh.Spent = next.secretHash(), hash
+		rotated.Refresh.SpentAt, rotated.Refresh.Sealed = now, spent.seal(next)
+		won, err := s.Sessions.RotateSession(ctx, hash, rotated)
+		if err != nil {
+			return refreshToken{}, time.Time{}, fmt.Errorf("rotate session: %w", err)
+		}
+		if won {
+			return next, rotated.Expires, nil
+		}
+		if session, err = s.sessionOf(ctx, spent); err != nil {
+			return refreshToken{}, time.Time{}, err
+		}
+	}
+	if !sameText(session.Refresh.Spent, hash) || s.Now().Sub(session.Refresh.SpentAt) >= s.RefreshGrace {
+		return refreshToken{}, time.Time{}, errReused
+	}
+	next, err := spent.open(session.Refresh.Sealed)
+	return next, session.Expires, err
+}
+
+// reused ends a session whose spent token turned up again.
+func (s *Service) reused(ctx context.Context, u User, session Session, c Client) error {
+	ctx, cancel := unhurried(ctx)
+	defer cancel()
+	err := s.endSession(ctx, u, session.ID)
+	s.audit(ctx, Event{Name: "refresh_reuse", UserID: u.ID, SessionID: session.ID, Address: c.Address}, err)
+	if err != nil {
+		return err
+	}
+	return ErrInvalidToken.Because(errReused)
+}
+
+// endSession forgets a session and has its access tokens refused. The row goes
+// first, so that no refresh makes a token that the revocation does not cover.
+func (s *Service) endSession(ctx context.Context, u User, id string) error {
+	if err := s.Sessions.EndSession(ctx, id); err != nil {
+		return ErrRevocation.Because(fmt.Errorf("end session: %w", err)).After(time.Second)
+	}
+	return s.Revocations.Revoke(ctx, Revocation{Kind: RevokeSession, ID: id, Expires: s.lastExpiry(u)})
+}
+
+// endSessions ends all of a user's sessions but one.
+func (s *Service) endSessions(ctx context.Context, u User, but string) error {
+	sessions, err := s.Sessions.SessionsOf(ctx, u.ID)
+	if err != nil {
+		return fmt.Errorf("list sessions: %w", err)
+	}
+	for _, session := range sessions {
+		if session.ID == but {
+			continue
+		}
+		if err := s.endSession(ctx, u, session.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SessionsOf lists a user's sessions that are alive, the latest used first.
+func (s *Service) SessionsOf(ctx context.Context, userID string) ([]Session, error) {
+	sessions, err := s.Sessions.SessionsOf(ctx, userID)
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	now := s.Now()
+	return slices.DeleteFunc(sessions, func(session Session) bool { return !now.Before(session.Expires) }), nil
+}
+
+// EndSession signs out one of the user's sessions. The error is
+// ErrSessionNotFound if the user has none of that ID.
+func (s *Service) EndSession(ctx context.Context, userID, sessionID string) error {
+	err := s.endSessionOf(ctx, userID, sessionID)
+	s.audit(ctx, Event{Name: "session_end", UserID: userID, SessionID: sessionID}, err)
+	return err
+}
+
+func (s *Service) endSessionOf(ctx context.Context, userID, sessionID string) error {
+	session, err := s.Sessions.SessionByID(ctx, sessionID)
+	if err != nil {
+		return fmt.Errorf("look up session: %w", err)
+	}
+	if session.UserID != userID {
+		return ErrSessionNotFound
+	}
+	u, err := s.Users.UserByID(ctx, userID)
+	if err != nil {
+		return fmt.Errorf("look up user: %w", err)
+	}
+	return s.endSession(ctx, u, sessionID)
+}
+
+// Logout ends the identity's token and session, or with everywhere all of the
+// user's, and returns once that is recorded for good. The error is
+// ErrRevocation if it could not be. It goes on although the client leaves.
+//
+// Of a trusted issuer's user the token is all there is to end.
+func (s *Service) Logout(ctx context.Context, id *Identity, everywhere bool) error {
+	ctx, cancel := unhurried(ctx)
+	defer cancel()
+	err := s.logout(ctx, id, everywhere)
+	s.audit(ctx, Event{Name: "logout", UserID: id.ID, SessionID: id.Session}, err)
+	return err
+}
+
+func (s *Service) logout(ctx context.Context, id *Identity, everywhere bool) error {
+	if id.Issuer != "" {
+		return s.revokeToken(ctx, id)
+	}
+	u, err := s.Users.UserByID(ctx, id.ID)
+	deleted := errors.Is(err, ErrUserNotFound)
+	if err != nil && !deleted {
+		return ErrRevocation.Because(fmt.Errorf("look up user: %w", err)).After(time.Second)
+	}
+	if everywhere && !deleted {
+		err := s.raise(ctx, u.ID, true, func(*User) {})
+		if err != nil {
+			return ErrRevocation.Because(err).After(time.Second)
+		}
+	}
+	if id.Session != "" {
+		if err := s.endSession(ctx, u, id.Session); err != nil {
+			return err
+		}
+	}
+	if id.Token == "" {
+		return nil
+	}
+	return s.revokeToken(ctx, id)
+}
+
+// RevokeToken has one token refused, whoever issued it. Its session goes on.
+func (s *Service) RevokeToken(ctx context.Context, id *Identity) error {
+	err := s.revokeToken(ctx, id)
+	s.audit(ctx, Event{Name: "revoke", UserID: id.ID, SessionID: id.Session}, err)
+	return err
+}
+
+func (s *Service) revokeToken(ctx context.Context, id *Identity) error {
+	return s.Revocations.Revoke(ctx, Revocation{
+		Kind: RevokeToken, Issuer: id.Issuer, ID: id.Token, Expires: id.Expires.Add(s.Tokens.Leeway)})
+}

@@ -1,0 +1,265 @@
+package authn
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// The two kinds of token that the gateway signs. They differ in typ, so that
+// neither passes for the other (RFC 8725, section 3.11).
+const (
+	typAccess    = "at+jwt" // RFC 9068
+	typAssertion = "gatehouse-assertion+jwt"
+)
+
+// Tokens issues and verifies the gateway's own tokens. All fields but Now are
+// required; Now is time.Now if it is nil.
+type Tokens struct {
+	Keys             *KeySet
+	Issuer, Audience string
+	TTL, Leeway      time.Duration
+	Now              func() time.Time
+}
+
+// accessClaims are the claims of RFC 9068 and ours, in the order of the
+// interface page.
+type accessClaims struct {
+	Issuer     string   `json:"iss"`
+	Subject    string   `json:"sub"`
+	Audience   string   `json:"aud"`
+	Expires    int64    `json:"exp"`
+	Issued     int64    `json:"iat"`
+	NotBefore  int64    `json:"nbf"`
+	ID         string   `json:"jti"`
+	Email      string   `json:"email,omitempty"`
+	Name       string   `json:"name,omitempty"`
+	Roles      []string `json:"roles"`
+	Session    string   `json:"sid,omitempty"`
+	Generation int64    `json:"gen"`
+}
+
+func (t *Tokens) now() time.Time {
+	if t.Now == nil {
+		return time.Now()
+	}
+	return t.Now()
+}
+
+// Issue makes an access token for u that lives for t.TTL. session is its sid;
+// "" for a token that belongs to no session.
+func (t *Tokens) Issue(u User, session string) (token string, id *Identity, err error) {
+	return t.IssueFor(u, session, t.TTL)
+}
+
+// IssueFor is Issue with another life time, in whole seconds.
+func (t *Tokens) IssueFor(u User, session string, ttl time.Duration) (token string, id *Identity, err error) {
+	if ttl < time.Second {
+		return "", nil, fmt.Errorf("token life time %v: want at least 1s", ttl)
+	}
+	now := t.now().Unix()
+	c := accessClaims{
+		Issuer: t.Issuer, Subject: u.ID, Audience: t.Audience,
+		Expires: now + int64(ttl/time.Second), Issued: now, NotBefore: now, ID: newTokenID(),
+		Email: u.Email, Name: u.Name, Roles: append([]string{}, u.Roles...),
+		Session: session, Generation: u.Generation,
+	}
+	token, payload, err := t.sign(typAccess, c)
+	if err != nil {
+		return "", nil, fmt.Errorf("issue token: %w", err)
+	}
+	// Read back, so that no token goes out that Verify would refuse, and the
+	// caller sees the identity that requests with it will have.
+	claims, err := readObject(payload)
+	if err != nil {
+		return "", nil, fmt.Errorf("issue token: %w", err)
+	}
+	if id, err = t.identity(claims); err != nil {
+		return "", nil, fmt.Errorf("issue token: %w", err)
+	}
+	return token, id, nil
+}
+
+// newTokenID is 128 random bits.
+func newTokenID() string {
+	var random [16]byte
+	rand.Read(random[:])
+	return base64url.EncodeToString(random[:])
+}
+
+func (t *Tokens) sign(typ string, claims any) (token string, payload []byte, err error) {
+	k := t.Keys.signer
+	if k == nil {
+		return "", nil, errors.New("no key signs here")
+	}
+	header, err := json.Marshal(struct {
+		Algorithm string `json:"alg"`
+		Type      string `json:"typ"`
+		KeyID     string `json:"kid"`
+	}{k.algorithm, typ, k.id})
+	if err != nil {
+		return "", nil, err
+	}
+	if payload, err = json.Marshal(claims); err != nil {
+		return "", nil, err
+	}
+	if token, err = k.sign(header, payload); err != nil {
+		return "", nil, err
+	}
+	if len(token) > maxToken {
+		return "", nil, fmt.Errorf("token of %d bytes, want at most %d", len(token), maxToken)
+	}
+	return token, payload, nil
+}
+
+// Verify is a [Verifier] of the gateway's own access tokens. What is wrong
+// with a claim is said only of a token whose signature is good; before that
+// nothing is read of the claims but whether the issuer is us.
+func (t *Tokens) Verify(ctx context.Context, token string) (*Identity, error) {
+	claims, err := t.authentic(token)
+	if errors.Is(err, ErrNotMine) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, ErrInvalidToken.Because(err)
+	}
+	id, err := t.identity(claims)
+	if err != nil {
+		return nil, ErrInvalidToken.Because(err)
+	}
+	if err := t.current(ctx, id); err != nil {
+		return nil, err
+	}
+	return id, nil
+}
+
+// authentic returns the claims of a token that one of our keys has signed as an
+// access token.
+func (t *Tokens) authentic(token string) (map[string]any, error) {
+	j, h, claims, err := readToken(token)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := claimedIssuer(claims)
+	if err != nil {
+		return nil, err
+	}
+	if issuer != t.Issuer {
+		return nil, ErrNotMine
+	}
+	for _, name := range refusedMembersOurs {
+		if h.has(name) {
+			return nil, fmt.Errorf("header: %q is not accepted", name)
+		}
+	}
+	if h.typ != typAccess {
+		return nil, fmt.Errorf("header: typ %.32q, want %q", h.typ, typAccess)
+	}
+	k, err := t.Keys.find(h)
+	if err != nil {
+		return nil, err
+	}
+	return claims, k.verify(j)
+}
+
+// readToken takes a token apart and reads both objects in it. Nothing is
+// proven yet.
+func readToken(token string) (jws, joseHeader, map[string]any, error) {
+	j, err := splitJWS(token)
+	if err != nil {
+		return jws{}, joseHeader{}, nil, err
+	}
+	h, err := readHeader(j.header)
+	if err != nil {
+		return jws{}, joseHeader{}, nil, err
+	}
+	claims, err := readObject(j.payload)
+	if err != nil {
+		return jws{}, h, nil, fmt.Errorf("payload: %w", err)
+	}
+	return j, h, claims, nil
+}
+
+// Inspect shows what a token says without believing it. Only a person may look
+// at the answer; decisions are Verify's.
+func Inspect(token string) (header, claims map[string]any, err error) {
+	_, h, claims, err := readToken(token)
+	return h.members, claims, err
+}
+
+// claimedIssuer is whose keys to look for. It is the only claim that is read
+// before the signature.
+func claimedIssuer(claims map[string]any) (string, error) {
+	issuer, ok := claims["iss"].(string)
+	if !ok || issuer == "" {
+		return "", errors.New("iss is missing or no string")
+	}
+	return issuer, nil
+}
+
+// identity reads the claims of a token of ours.
+func (t *Tokens) identity(claims map[string]any) (*Identity, error) {
+	c := claimReader{claims: claims}
+	c.wellFormed()
+	c.audience(t.Audience)
+	id := &Identity{
+		ID:      c.id("sub", claims["sub"]),
+		Token:   c.handle("jti", true),
+		Session: c.handle("sid", false),
+		Email:   c.text("email", claims["email"]),
+		Name:    c.text("name", claims["name"]),
+		Roles:   c.roles("roles", claims["roles"], false),
+		Claims:  claims,
+		Issued:  c.date("iat", true),
+		Expires: c.date("exp", true),
+	}
+	id.Generation = c.integer("gen")
+	c.started(t.now().Add(t.Leeway))
+	return id, c.err
+}
+
+// current refuses an identity that has expired. It needs no signature, so that
+// it can be asked again of an identity that is remembered.
+func (t *Tokens) current(ctx context.Context, id *Identity) error {
+	return Unexpired(t.Leeway, t.now)(ctx, id)
+}
+
+// assertionClaims tell an upstream who the user is. IdentityIssuer is empty
+// for users of this gateway: sub alone names nobody where there are several
+// issuers.
+type assertionClaims struct {
+	Issuer         string   `json:"iss"`
+	Subject        string   `json:"sub"`
+	IdentityIssuer string   `json:"sub_iss,omitempty"`
+	Audience       string   `json:"aud"`
+	Expires        int64    `json:"exp"`
+	Issued         int64    `json:"iat"`
+	NotBefore      int64    `json:"nbf"`
+	ID             string   `json:"jti"`
+	Email          string   `json:"email,omitempty"`
+	Name           string   `json:"name,omitempty"`
+	Roles          []string `json:"roles"`
+}
+
+// Assert signs a statement about id for one upstream. It ends with the token
+// that it comes from, if that is before ttl. Verify refuses it.
+func (t *Tokens) Assert(id *Identity, audience string, ttl time.Duration) (string, error) {
+	now := t.now()
+	expires := now.Add(ttl)
+	if end := id.Expires.Add(t.Leeway); !id.Expires.IsZero() && end.Before(expires) {
+		expires = end
+	}
+	token, _, err := t.sign(typAssertion, assertionClaims{
+		Issuer: t.Issuer, Subject: id.ID, IdentityIssuer: id.Issuer, Audience: audience,
+		Expires: expires.Unix(), Issued: now.Unix(), NotBefore: now.Unix(), ID: newTokenID(),
+		Email: id.Email, Name: id.Name, Roles: slices.Concat([]string{}, id.Roles),
+	})
+	if err != nil {
+		return "", fmt.Errorf("assert identity: %w", err)
+	}
+	return token, nil
+}
