@@ -1,0 +1,420 @@
+package sqlstore
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"gatehouse/authn"
+	"gatehouse/authn/authntest"
+)
+
+// helperEnv makes the test binary another process with the same database.
+const helperEnv = "SQLSTORE_TEST_HELPER"
+
+func TestMain(m *testing.M) {
+	if mode, path, ok := strings.Cut(os.Getenv(helperEnv), " "); ok {
+		if err := help(mode, path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func help(mode, path string) error {
+	ctx := context.Background()
+	s, err := Open(ctx, "sqlite:"+path)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	switch mode {
+	case "append": // for ever, telling of each entry once it is recorded
+		for i := 0; ; i++ {
+			r := authn.Revocation{Kind: authn.RevokeToken, ID: fmt.Sprint("h", i), Expires: time.Now().Add(time.Hour)}
+			if err := s.Append(ctx, r); err != nil {
+				return err
+			}
+			fmt.Println(r.ID)
+		}
+	case "create": // for as many addresses as the other process does
+		for i := range rivals {
+			switch err := s.CreateUser(ctx, authn.User{ID: fmt.Sprint("helper", i), Email: fmt.Sprint(i, "@example.com")}); {
+			case err == nil:
+				fmt.Println(i)
+			case !errors.Is(err, authn.ErrUserExists):
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+const rivals = 100
+
+// startHelper runs another process; it is killed when the test ends.
+func startHelper(t *testing.T, mode, path string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), helperEnv+"="+mode+" "+path)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return cmd, bufio.NewScanner(out)
+}
+
+func openAt(t *testing.T, path string) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), "sqlite:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+	})
+	return s
+}
+
+func openTemp(t *testing.T) *Store {
+	return openAt(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+}
+
+func TestConformance(t *testing.T) {
+	t.Run("users", func(t *testing.T) {
+		authntest.TestUserStore(t, func(t *testing.T) authn.UserStore { return openTemp(t) })
+	})
+	t.Run("sessions", func(t *testing.T) {
+		authntest.TestSessionStore(t, func(t *testing.T) (authn.SessionStore, authn.UserStore) {
+			s := openTemp(t)
+			s.Now = authntest.NewClock().Now
+			return s, s
+		})
+	})
+	t.Run("revocations", func(t *testing.T) {
+		authntest.TestRevocationLog(t, func(t *testing.T) authn.RevocationLog { return openTemp(t) })
+	})
+}
+
+func TestListAndDelete(t *testing.T) {
+	ctx := context.Background()
+	s := openTemp(t)
+	for _, name := range []string{"b", "a", "c"} {
+		if err := s.CreateUser(ctx, authn.User{ID: name, Email: name + "@example.com"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	session := authn.Session{ID: "s", UserID: "a", Expires: time.Now().Add(time.Hour)}
+	if err := s.CreateSession(ctx, session); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteUser(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteUser(ctx, "a"); !errors.Is(err, authn.ErrUserNotFound) {
+		t.Errorf("second DeleteUser = %v, want ErrUserNotFound", err)
+	}
+	if _, err := s.SessionByID(ctx, "s"); !errors.Is(err, authn.ErrSessionNotFound) {
+		t.Errorf("session of a deleted user: %v, want ErrSessionNotFound", err)
+	}
+	users, err := s.List(ctx)
+	if err != nil || len(users) != 2 || users[0].ID != "b" || users[1].ID != "c" {
+		t.Errorf("List = %+v, %v, want b, c", users, err)
+	}
+}
+
+func TestFileModes(t *testing.T) {
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	dir := filepath.Join(t.TempDir(), "new", "data")
+	path := filepath.Join(dir, "gate#house ?%.db")
+	s := openAt(t, path)
+	if err := s.CreateUser(context.Background(), authn.User{ID: "a", Email: "a@example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]os.FileMode{filepath.Dir(dir): 0o700, dir: 0o700, path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600}
+	for name, mode := range want {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v, want mode %o", name, info, err, mode)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
+		t.Errorf("folder has %v, %v, want the three files", entries, err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	openAt(t, path)
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
+		t.Errorf("mode of a readable database after Open = %o, want 600", info.Mode().Perm())
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	damaged := filepath.Join(dir, "damaged.db")
+	if err := os.WriteFile(damaged, []byte(strings.Repeat("this is no database\n", 500)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newer := filepath.Join(dir, "newer.db")
+	s := openAt(t, newer)
+	if _, err := s.write.Exec(`UPDATE gatehouse_schema SET version = 99`); err != nil {
+		t.Fatal(err)
+	}
+	for url, want := range map[string]string{
+		"":                                 "want sqlite:PATH",
+		"sqlite:":                          "want sqlite:PATH",
+		"sqlite::memory:":                  "want sqlite:PATH",
+		"postgres://u:secret@localhost/db": "want sqlite:PATH",
+		"sqlite:" + damaged:                "damaged or no SQLite database",
+		"sqlite:" + newer:                  "schema is version 99",
+		"sqlite:" + dir:                    "is a directory",
+		"sqlite:/proc/gatehouse.db":        `open users database "/proc/gatehouse.db"`,
+	} {
+		s, err := Open(ctx, url)
+		if err == nil {
+			s.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("Open(%q) = %v, want an error with %q", url, err, want)
+		}
+	}
+}
+
+func TestReadOnlyFolder(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Log("as root, whom no mode stops: a file that cannot be replaced stands in for the folder")
+	}
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	s, err := Open(context.Background(), "sqlite:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// SQLite cannot make its -wal file where there is a folder of that name.
+	if err := os.Mkdir(path+"-wal", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(context.Background(), "sqlite:"+path); err == nil {
+		s.Close()
+		t.Fatal("Open without a place for the -wal file: no error")
+	}
+	if !strings.Contains(err.Error(), "-wal") {
+		t.Errorf("Open = %v, want the file named", err)
+	}
+}
+
+func TestManyFirstStarts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			s, err := Open(context.Background(), "sqlite:"+path)
+			if err != nil {
+				t.Errorf("Open = %v", err)
+				return
+			}
+			if err := s.Ping(context.Background()); err != nil {
+				t.Errorf("Ping = %v", err)
+			}
+			s.Close()
+		})
+	}
+	wg.Wait()
+}
+
+func TestRevocationSurvivesKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	cmd, out := startHelper(t, "append", path)
+	var acknowledged []string
+	for len(acknowledged) < 20 && out.Scan() {
+		acknowledged = append(acknowledged, out.Text())
+	}
+	if err := cmd.Process.Kill(); err != nil { // SIGKILL
+		t.Fatal(err)
+	}
+	for out.Scan() { // what it had said before it died
+		acknowledged = append(acknowledged, out.Text())
+	}
+	if len(acknowledged) < 20 {
+		t.Fatalf("the other process recorded only %d entries", len(acknowledged))
+	}
+	list := authn.NewRevocationList(openAt(t, path), time.Now)
+	if err := list.Load(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range acknowledged {
+		if err := list.Check(context.Background(), &authn.Identity{Token: id}); !errors.Is(err, authn.ErrInvalidToken) {
+			t.Errorf("Check of revoked token %s after kill = %v, want ErrInvalidToken", id, err)
+		}
+	}
+}
+
+func TestTwoProcesses(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	s := openAt(t, path)
+
+	t.Run("what the other appends is read while waiting", func(t *testing.T) {
+		_, out := startHelper(t, "append", path)
+		go io.Copy(io.Discard, readerOf(out))
+		entries, _, err := s.Read(ctx, "", 20*time.Second)
+		if err != nil || len(entries) == 0 || entries[0].ID != "h0" {
+			t.Errorf("Read = %+v, %v, want h0 first", entries, err)
+		}
+	})
+	t.Run("an address goes to one of them", func(t *testing.T) {
+		_, out := startHelper(t, "create", path)
+		mine := 0
+		for i := range rivals {
+			err := s.CreateUser(ctx, authn.User{ID: fmt.Sprint("mine", i), Email: fmt.Sprint(i, "@example.com")})
+			if err == nil {
+				mine++
+			} else if !errors.Is(err, authn.ErrUserExists) {
+				t.Fatalf("CreateUser = %v", err)
+			}
+		}
+		theirs := 0
+		for out.Scan() {
+			theirs++
+		}
+		if mine+theirs != rivals {
+			t.Errorf("created %d here and %d there, want %d together", mine, theirs, rivals)
+		}
+	})
+}
+
+func readerOf(s *bufio.Scanner) io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		for s.Scan() {
+			fmt.Fprintln(w, s.Text())
+		}
+		w.Close()
+	}()
+	return r
+}
+
+func TestPurge(t *testing.T) {
+	ctx := context.Background()
+	clock := authntest.NewClock()
+	s := openTemp(t)
+	s.Now = clock.Now
+	if err := s.CreateUser(ctx, authn.User{ID: "a", Email: "a@example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	add := func(id string, life time.Duration) {
+		t.Helper()
+		err := errors.Join(
+			s.CreateSession(ctx, authn.Session{ID: id, UserID: "a", Expires: clock.Now().Add(life)}),
+			s.Append(ctx, authn.Revocation{Kind: authn.RevokeToken, ID: id, Expires: clock.Now().Add(life)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(table string) (n int) {
+		t.Helper()
+		if err := s.read.QueryRow(`SELECT count(*) FROM ` + table).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	add("short", time.Hour)
+	add("long", 2*time.Hour)
+	_, cursor, err := s.Read(ctx, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.Move(time.Hour + authn.RevocationMargin - time.Second)
+	add("next", 3*time.Hour)
+	if sessions, revocations := count("sessions"), count("revocations"); sessions != 2 || revocations != 3 {
+		t.Errorf("within the margin: %d sessions, %d revocations, want 2, 3", sessions, revocations)
+	}
+	clock.Move(purgeEvery)
+	add("last", time.Hour)
+	if sessions, revocations := count("sessions"), count("revocations"); sessions != 3 || revocations != 3 {
+		t.Errorf("afterwards: %d sessions, %d revocations, want 3, 3", sessions, revocations)
+	}
+	// All gone: the next entry must not get a number that was read already.
+	clock.Move(24 * time.Hour)
+	s.purge(ctx)
+	if n := count("revocations"); n != 0 {
+		t.Fatalf("%d revocations left, want none", n)
+	}
+	add("after", time.Hour)
+	if entries, _, err := s.Read(ctx, cursor, 0); err != nil || len(entries) != 1 || entries[0].ID != "after" {
+		t.Errorf("Read after a purge = %+v, %v, want after", entries, err)
+	}
+}
+
+func TestPragmas(t *testing.T) {
+	s := openTemp(t)
+	for name, db := range map[string]*sql.DB{"writer": s.write, "reader": s.read} {
+		for pragma, want := range map[string]string{
+			"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
+		} {
+			var got string
+			if err := db.QueryRow(`PRAGMA ` + pragma).Scan(&got); err != nil || got != want {
+				t.Errorf("%s: %s = %q, %v, want %q", name, pragma, got, err, want)
+			}
+		}
+	}
+	if _, err := s.read.Exec(`DELETE FROM users`); err == nil {
+		t.Error("a reading connection wrote")
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	s, err := Open(context.Background(), "sqlite:"+filepath.Join(b.TempDir(), "gatehouse.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	for i := 0; b.Loop(); i++ {
+		r := authn.Revocation{Kind: authn.RevokeToken, ID: fmt.Sprint(i), Expires: time.Now().Add(time.Hour)}
+		if err := s.Append(context.Background(), r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkIdleRead is what following the log costs ten times a second.
+func BenchmarkIdleRead(b *testing.B) {
+	s, err := Open(context.Background(), "sqlite:"+filepath.Join(b.TempDir(), "gatehouse.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	for b.Loop() {
+		if _, _, err := s.Read(context.Background(), "", 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
