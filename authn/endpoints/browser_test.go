@@ -1,0 +1,307 @@
+package endpoints
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"gatehouse/authn"
+)
+
+// The flow of the interface page, as a browser has it.
+func TestBrowser(t *testing.T) {
+	g := newGateway(t)
+	b := g.browser()
+
+	b.get("/.gatehouse/account").want(http.StatusFound).wantHeader("Location", "/login?next=%2F.gatehouse%2Faccount")
+	b.get("/login?next=/app%3Fx=1").want(200).has(`name="next" value="/app?x=1"`, `href="/register?next=%2fapp%3fx%3d1"`)
+	b.get("/register?next=/app%3Fx=1").want(200).has(`name="next" value="/app?x=1"`, `autocomplete="new-password"`)
+	b.post("/register", "email", "Ann@Example.com", "password", "password123", "name", "Ann", "next", "/app?x=1").
+		to("/login?next=%2Fapp%3Fx%3D1&notice=registered")
+	b.get("/login?next=%2Fapp%3Fx%3D1&notice=registered").want(200).has("Your account was created")
+
+	b.post("/login", "email", "ann@example.com", "password", "password12", "next", "/app?x=1").want(http.StatusBadRequest).
+		has(`id="failure" role="alert">Invalid credentials`, `value="ann@example.com"`, `name="next" value="/app?x=1"`, `aria-describedby="failure"`).
+		hasNot("password12")
+	if len(b.jar) != 0 {
+		t.Fatalf("cookies before signing in: %v", b.jar)
+	}
+	a := b.post("/login", "email", "ann@example.com", "password", "password123", "next", "/app?x=1").to("/app?x=1").wantBody("")
+	token, refresh := b.jar["gatehouse"], b.jar["gatehouse-refresh"]
+	a.wantHeader("Set-Cookie", "gatehouse="+token+"; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax | "+
+		"gatehouse-refresh="+refresh+"; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax").wantHeader("Cache-Control", "no-store")
+
+	b.get("/.gatehouse/userinfo").want(200)
+	b.get("/.gatehouse/account").want(200).has("ann@example.com", "<dd>Ann</dd>", "Firefox on Linux", "192.0.2.7", "this session")
+
+	// Another session, ended from the account page.
+	other := g.browser()
+	other.post("/login", "email", "ann@example.com", "password", "password123").to("/")
+	session := other.get("/.gatehouse/userinfo").want(200).json()["session"].(string)
+	b.get("/.gatehouse/account").has(`name="session" value="` + session + `"`)
+	b.post("/logout", "session", session).to("/.gatehouse/account?notice=session_ended")
+	b.get("/.gatehouse/account?notice=session_ended").has("The session was signed out").hasNot(session)
+	other.get("/.gatehouse/userinfo").refused(authn.ErrInvalidToken, "Invalid token")
+	other.get("/.gatehouse/account").want(http.StatusFound)
+
+	// Another password.
+	b.post("/.gatehouse/password", "current_password", "wrong", "new_password", "another one").want(http.StatusBadRequest).
+		has(`id="current_password-error" role="alert">This is not your password`, `aria-describedby="current_password-error"`, "ann@example.com")
+	b.post("/.gatehouse/password", "current_password", "password123", "new_password", "short").want(http.StatusBadRequest).
+		has(`id="new_password-error" role="alert"`, `aria-describedby="new_password-hint new_password-error"`)
+	b.post("/.gatehouse/password", "current_password", "password123", "new_password", "").want(http.StatusBadRequest).
+		has(`id="new_password-error" role="alert">Missing`)
+	b.post("/.gatehouse/password", "current_password", "password123", "new_password", "another one").
+		to("/.gatehouse/account?notice=password_changed")
+	b.get("/.gatehouse/account?notice=password_changed").want(200).has("Your password was changed")
+
+	token = b.jar["gatehouse"]
+	b.post("/logout").to("/login").wantHeader("Set-Cookie", "gatehouse=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax | "+
+		"gatehouse-refresh=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")
+	g.call("GET", "/.gatehouse/userinfo", "", "Authorization", "Bearer "+token).refused(authn.ErrInvalidToken, "Invalid token")
+	b.get("/.gatehouse/account").want(http.StatusFound)
+}
+
+func TestBrowserEverywhere(t *testing.T) {
+	g := newGateway(t)
+	b, other := g.browser(), g.browser()
+	b.signIn("ann@example.com")
+	other.post("/login", "email", "ann@example.com", "password", "password123").to("/")
+	b.post("/logout", "everywhere", "true").to("/login")
+	other.get("/.gatehouse/userinfo").refused(authn.ErrInvalidToken, "Invalid token")
+}
+
+func TestSecureCookies(t *testing.T) {
+	g := newGateway(t, func(o *Options) { o.Config.PublicURL = "https://gw.example" })
+	b := g.browser()
+	b.post("/register", "email", "ann@example.com", "password", "password123").want(http.StatusSeeOther)
+	a := b.post("/login", "email", "ann@example.com", "password", "password123").to("/")
+	a.wantHeader("Set-Cookie", "__Host-gatehouse="+b.jar["__Host-gatehouse"]+"; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax | "+
+		"__Host-gatehouse-refresh="+b.jar["__Host-gatehouse-refresh"]+"; Path=/; Max-Age=2592000; HttpOnly; Secure; SameSite=Lax")
+	b.post("/logout").to("/login").wantHeader("Set-Cookie", "__Host-gatehouse=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax | "+
+		"__Host-gatehouse-refresh=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax")
+}
+
+// A cookie that a browser would drop is not set, and its session does not stay.
+func TestCookieTooLarge(t *testing.T) {
+	g := newGateway(t)
+	g.service.DefaultRoles = nil
+	for i := range 100 {
+		g.service.DefaultRoles = append(g.service.DefaultRoles, fmt.Sprintf("a-role-with-a-name%02d", i))
+	}
+	email := strings.Repeat("a", 60) + "@" + strings.Repeat(strings.Repeat("b", 60)+".", 3) + "example"
+	account := `{"email":"` + email + `","password":"password123","name":"` + strings.Repeat("名", 100) + `"}`
+	id := g.call("POST", "/register", account).want(201).json()["id"].(string)
+	b := g.browser()
+	b.post("/login", "email", email, "password", "password123").
+		refused(authn.ErrInternal, "This account has too many roles for a browser").wantHeader("Set-Cookie", "")
+	if sessions, err := g.service.SessionsOf(t.Context(), id); err != nil || len(sessions) != 0 {
+		t.Errorf("SessionsOf = %v, %v, want none", sessions, err)
+	}
+	g.call("POST", "/login", `{"email":"`+email+`","password":"password123"}`).want(200) // programs have no such limit
+}
+
+// A browser that signs in again has a new session, and its old one is dead.
+func TestSignInAgain(t *testing.T) {
+	g := newGateway(t)
+	b := g.browser()
+	b.signIn("ann@example.com")
+	planted := b.jar["gatehouse"]
+	b.post("/login", "email", "ann@example.com", "password", "wrong password").want(http.StatusBadRequest)
+	g.call("GET", "/.gatehouse/userinfo", "", "Authorization", "Bearer "+planted).want(200)
+	b.post("/login", "email", "ann@example.com", "password", "password123").to("/")
+	if b.jar["gatehouse"] == planted {
+		t.Error("the same token again")
+	}
+	g.call("GET", "/.gatehouse/userinfo", "", "Authorization", "Bearer "+planted).refused(authn.ErrInvalidToken, "Invalid token")
+	b.get("/.gatehouse/userinfo").want(200)
+
+	// A program's Bearer token is no browser's session: it stays.
+	token, _ := g.signUp("bob@example.com")
+	r := request("POST", "/login", "application/x-www-form-urlencoded", "email=bob%40example.com&password=password123", "Accept", "text/html", "Authorization", "Bearer "+token)
+	g.do(r).to("/")
+	g.call("GET", "/.gatehouse/userinfo", "", "Authorization", "Bearer "+token).want(200)
+}
+
+func TestBrowserNext(t *testing.T) {
+	g := newGateway(t)
+	b := g.browser()
+	b.signIn("ann@example.com")
+	goes := func(next, want string) {
+		t.Helper()
+		b.post("/login", "email", "ann@example.com", "password", "password123", "next", next).to(want)
+	}
+	goes("/app/a//b?x=1#y", "/app/a//b?x=1#y")
+	goes("/größe", "/gr%C3%B6%C3%9Fe")
+	goes("/.gatehouse/account", "/.gatehouse/account")
+	goes("/login/", "/login/") // an app's
+	goes("", "/")
+	goes("//evil", "/")
+	goes(`/\evil`, "/")
+	goes("/\t/evil", "/")
+	goes("https://evil/", "/")
+	goes("/\r\nSet-Cookie: x=1", "/")
+	goes("/\xff", "/")
+	goes("/login", "/")
+	goes("/login?next=/login", "/")
+	goes("/%6cogin", "/")
+	goes("/logout", "/")
+	goes("/.gatehouse/logout#x", "/")
+	goes("/.gatehouse/", "/")
+	goes("/.gatehouse/nonesuch", "/")
+	b.get("/login?next=//evil").want(200).hasNot("evil")
+	b.get("/login?next=javascript:alert(1)").want(200).hasNot("alert")
+	b.get("/login?next=/a&next=//evil").want(200).hasNot("evil")
+}
+
+func TestRefreshByCookie(t *testing.T) {
+	g := newGateway(t)
+	b := g.browser()
+	b.signIn("ann@example.com")
+	access, refresh := b.jar["gatehouse"], b.jar["gatehouse-refresh"]
+
+	g.now = g.now.Add(2 * time.Hour) // the access token has run out
+	b.get("/.gatehouse/userinfo").refused(authn.ErrInvalidToken, "Invalid token")
+	b.post("/.gatehouse/refresh", "next", "/app").to("/app")
+	if b.jar["gatehouse"] == access || b.jar["gatehouse-refresh"] == refresh {
+		t.Error("refresh left the cookies as they were")
+	}
+	b.get("/.gatehouse/userinfo").want(200)
+
+	// A script of the gateway's own origin.
+	refresh = b.jar["gatehouse-refresh"]
+	m := g.call("POST", "/.gatehouse/refresh", "", "Cookie", "gatehouse-refresh="+refresh).want(200)
+	if got := m.json()["refresh_token"]; got == refresh || !strings.Contains(m.header.Values("Set-Cookie")[1], "gatehouse-refresh="+got.(string)+";") {
+		t.Errorf("refresh token %q, cookies %q", got, m.header.Values("Set-Cookie"))
+	}
+
+	// A token in the body wins, and a program gets no cookies.
+	_, token := g.signUp("bob@example.com")
+	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+token+`"}`, "Cookie", "gatehouse-refresh="+refresh).want(200).wantHeader("Set-Cookie", "")
+	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":""}`, "Cookie", "gatehouse-refresh="+refresh).
+		refused(authn.ErrInvalidRequest, "refresh_token: missing")
+	g.call("POST", "/.gatehouse/refresh", "{}").refused(authn.ErrInvalidRequest, "refresh_token: missing")
+
+	// A dead one is taken back, a dead one of a program leaves the browser's.
+	g.call("POST", "/.gatehouse/refresh", "", "Cookie", "gatehouse-refresh=rubbish").refused(authn.ErrInvalidToken, "Invalid token").
+		wantHeader("Set-Cookie", "gatehouse=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax | gatehouse-refresh=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")
+	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"rubbish"}`, "Cookie", "gatehouse-refresh="+b.jar["gatehouse-refresh"]).
+		refused(authn.ErrInvalidToken, "Invalid token").wantHeader("Set-Cookie", "")
+}
+
+// Signing out ends the session even if the access token has run out.
+func TestLogoutOfExpired(t *testing.T) {
+	g := newGateway(t)
+	b := g.browser()
+	b.signIn("ann@example.com")
+	refresh := b.jar["gatehouse-refresh"]
+	g.now = g.now.Add(2 * time.Hour)
+	b.post("/logout").to("/login")
+	if len(b.jar) != 0 {
+		t.Errorf("cookies left: %v", b.jar)
+	}
+	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+refresh+`"}`).refused(authn.ErrInvalidToken, "Invalid token")
+
+	// The whole session has run out, or there never was one.
+	b.signIn("bob@example.com")
+	g.now = g.now.Add(1000 * time.Hour)
+	b.post("/logout").to("/login")
+	if len(b.jar) != 0 {
+		t.Errorf("cookies left: %v", b.jar)
+	}
+	b.post("/logout").to("/login")
+	b.jar["gatehouse"] = "rubbish"
+	b.post("/logout").to("/login")
+
+	// A script learns that it was signed out already; a Bearer token is not
+	// helped by a cookie.
+	g.call("POST", "/logout", "", "Cookie", "gatehouse=rubbish").refused(authn.ErrInvalidToken, "Invalid token")
+	b.post("/login", "email", "bob@example.com", "password", "password123").to("/")
+	g.call("POST", "/logout", "", "Authorization", "Bearer rubbish", "Cookie", "gatehouse-refresh="+b.jar["gatehouse-refresh"]).
+		refused(authn.ErrInvalidToken, "Invalid token")
+	b.get("/.gatehouse/userinfo").want(200)
+	g.call("POST", "/logout", "", "Cookie", "gatehouse="+b.jar["gatehouse"]).want(http.StatusNoContent).
+		wantHeader("Set-Cookie", "gatehouse=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax | gatehouse-refresh=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")
+}
+
+// A sign-out that could not be judged or recorded is none, and the browser
+// keeps its cookies to try again.
+func TestLogoutWithoutVerdict(t *testing.T) {
+	g := newGateway(t, func(o *Options) {
+		o.Verifier = verifierFunc(func(string) (*authn.Identity, error) { return nil, authn.ErrRevocation.Because(errDown) })
+	})
+	b := g.browser()
+	b.signIn("ann@example.com")
+	b.post("/logout").refused(authn.ErrRevocation, "Revocation state is not available").wantHeader("Set-Cookie", "")
+	b.get("/.gatehouse/account").refused(authn.ErrRevocation, "Revocation state is not available")
+}
+
+// What a browser's form cannot help is the gateway's error page, not the form.
+func TestFormRefusals(t *testing.T) {
+	g := newGateway(t)
+	b := g.browser()
+	b.signIn("ann@example.com")
+	b = g.browser()
+	b.post("/register", "email", "ann@example.com", "password", "password123", "name", "A").want(400).
+		has(`id="email-error" role="alert">User already exists`, `aria-invalid="true"`, `value="A"`)
+	b.post("/register", "email", "nobody", "password", "password123").want(400).has(`id="email-error" role="alert">`, `value="nobody"`)
+	b.post("/register", "email", "bob@example.com", "password", strings.Repeat("x", 73)).want(400).has(`id="password-error" role="alert">`, "72 bytes")
+	b.post("/register", "email", "bob@example.com", "password", "").want(400).has(`id="password-error" role="alert">Missing`)
+	b.post("/register", "email", "bob@example.com", "password", "password123", "role", "admin").want(400).has(`id="failure" role="alert">Unknown field`)
+	b.post("/login", "email", "", "password", "password123").want(400).has(`id="email-error" role="alert">Missing`).hasNot("password123")
+
+	for range 10 {
+		b.post("/login", "email", "ann@example.com", "password", "wrong password")
+	}
+	a := b.post("/login", "email", "ann@example.com", "password", "password123").want(http.StatusTooManyRequests).has("Too many attempts")
+	if a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+
+	g.service.RegistrationOpen = false
+	b.get("/register").refused(authn.ErrRegistrationClosed, "Registration is closed")
+	b.post("/register", "email", "carl@example.com", "password", "password123").refused(authn.ErrRegistrationClosed, "Registration is closed")
+	b.get("/login").want(200).hasNot("/register")
+
+	// A script's form gets what programs get.
+	r := request("POST", "/login", "application/x-www-form-urlencoded", "email=x%40example.com&password=wrong", "Accept", "text/html", "Sec-Fetch-Mode", "cors")
+	g.do(r).refused(authn.ErrInvalidCredentials, "Invalid credentials")
+	r = request("POST", "/login", "application/x-www-form-urlencoded", "email=x%40example.com&password=wrong")
+	g.do(r).refused(authn.ErrInvalidCredentials, "Invalid credentials")
+}
+
+// Nothing that a page shows can become markup.
+func TestPagesEscape(t *testing.T) {
+	g := newGateway(t, func(o *Options) { o.Config.Endpoints.Title = `</title><script>alert("title")</script>` })
+	b := g.browser()
+	const mark = `"><script>alert(1)</script>`
+	b.get("/login").want(200).hasNot("<script")
+	b.post("/login", "email", mark, "password", "x", "next", "/"+mark).want(400).hasNot("<script").has("&lt;script&gt;alert(1)")
+	b.post("/register", "email", "ann@example.com", "password", "x", "name", mark).want(400).hasNot("<script")
+	b.get("/register?next=/" + "%22%3E%3Cscript%3E").want(200).hasNot("<script")
+	b.get("/login?notice=%3Cscript%3E").want(200).hasNot("<script", `class="notice"`)
+
+	b.post("/register", "email", "ann@example.com", "password", "password123", "name", "<script>").want(http.StatusSeeOther)
+	r := request("POST", "/login", "application/json", `{"email":"ann@example.com","password":"password123"}`, "User-Agent", mark)
+	token := g.do(r).want(200).json()["access_token"].(string)
+	g.call("GET", "/.gatehouse/account", "", "Authorization", "Bearer "+token).want(200).hasNot("<script")
+}
+
+func TestDevice(t *testing.T) {
+	for ua, want := range map[string]string{
+		"": "An unknown program",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0": "Edge on Windows",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Safari/604.1":     "Safari on iPhone",
+		"Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36":                  "Chrome on Android",
+		"curl/8.5.0":         "curl",
+		"something (Linux)":  "A program on Linux",
+		"Go-http-client/1.1": "An unknown program",
+		"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0": "Firefox on Linux",
+	} {
+		if got := device(ua); got != want {
+			t.Errorf("device(%q) = %q, want %q", ua, got, want)
+		}
+	}
+}

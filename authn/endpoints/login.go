@@ -1,0 +1,50 @@
+package endpoints
+
+import (
+	"net/http"
+
+	"gatehouse/authn"
+)
+
+func (e *Endpoints) loginPage(w http.ResponseWriter, r *http.Request) error {
+	p := e.page(r.URL.Query().Get(nextField))
+	p.Notice = noticeOf(r)
+	p.Focus = "email"
+	return e.show(w, http.StatusOK, "login.html", p)
+}
+
+// login signs in: a program gets tokens, a browser gets cookies and goes on to
+// where it was.
+func (e *Endpoints) login(w http.ResponseWriter, r *http.Request) error {
+	in, err := decode(w, r, field{"email", text}, field{"password", text})
+	var grant authn.Grant
+	if err == nil {
+		grant, err = e.service.Login(r.Context(), in.text("email"), in.text("password"), clientOf(r))
+	}
+	if err != nil {
+		p := e.page(in.text(nextField))
+		p.Email, p.Focus = in.text("email"), "password"
+		return e.again(w, in, "login.html", p, err)
+	}
+	if !in.browser {
+		return writeTokens(w, grant)
+	}
+	if err := e.cookies.set(w, grant); err != nil {
+		// Nobody would ever hold this session.
+		return withLogout(err, e.service.Logout(r.Context(), grant.Identity, false))
+	}
+	e.leave(r)
+	return redirect(w, http.StatusSeeOther, e.destination(in.text(nextField)))
+}
+
+// leave ends the session that the browser had until now, so that whoever
+// planted its cookie there cannot go on with it. The new session is good
+// whatever becomes of the old one, whose cookie is gone in any case.
+func (e *Endpoints) leave(r *http.Request) {
+	if !authn.CallerOf(r.Context()).FromCookie {
+		return
+	}
+	if old, err := e.account(r); err == nil {
+		e.service.Logout(r.Context(), old, false)
+	}
+}

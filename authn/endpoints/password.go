@@ -1,0 +1,33 @@
+package endpoints
+
+import (
+	"net/http"
+)
+
+// password changes the caller's password and ends the user's other sessions.
+func (e *Endpoints) password(w http.ResponseWriter, r *http.Request) error {
+	id, err := e.account(r)
+	if err != nil {
+		return e.orLogin(w, r, err)
+	}
+	in, err := decode(w, r, field{"current_password", text}, field{"new_password", text})
+	if err == nil {
+		err = e.service.ChangePassword(r.Context(), id, in.text("current_password"), in.text("new_password"), clientOf(r))
+	}
+	if err != nil && !in.browser {
+		return err
+	}
+	if err != nil {
+		p, pageErr := e.accountOf(r, id)
+		if pageErr != nil {
+			return pageErr
+		}
+		p.Focus = "current_password"
+		return e.again(w, in, "account.html", p, err)
+	}
+	if in.browser {
+		return redirect(w, http.StatusSeeOther, e.links.Account+"?notice=password_changed")
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
