@@ -1,0 +1,189 @@
+package proxy
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"gatehouse/authn"
+)
+
+// credentials are what a request presents to the gateway. Bearer wins over the
+// cookie.
+type credentials struct {
+	token      string
+	fromCookie bool
+	refresh    string // the refresh cookie, for the gateway's own endpoints only
+}
+
+// credentialReader knows the names of the gateway's cookies.
+type credentialReader struct {
+	session, refresh string
+}
+
+// newCredentialReader names the cookies. The __Host- prefix makes browsers
+// refuse such a cookie from a sibling host or over plain http (RFC 6265bis,
+// section 4.1.3.2); it does not work without https.
+func newCredentialReader(https bool) credentialReader {
+	if https {
+		return credentialReader{"__Host-gatehouse", "__Host-gatehouse-refresh"}
+	}
+	return credentialReader{"gatehouse", "gatehouse-refresh"}
+}
+
+// read finds the token of a request. No token is no error; a credential that
+// cannot be read for certain is one.
+func (c credentialReader) read(h http.Header) (credentials, error) {
+	var cr credentials
+	jar, err := readCookies(h["Cookie"], c.session, c.refresh)
+	if err != nil {
+		return cr, err
+	}
+	cr.refresh = jar.refresh
+
+	switch fields := h["Authorization"]; {
+	case len(fields) > 1:
+		// Which of the two an upstream would believe is anybody's guess.
+		return cr, authn.ErrInvalidRequest.Saying("More than one Authorization header").Because(errors.New("more than one Authorization header"))
+	case len(fields) == 1:
+		token, bearer, err := bearerToken(fields[0])
+		if err != nil {
+			return cr, err
+		}
+		if bearer {
+			cr.token = token
+			return cr, nil
+		}
+	}
+	cr.token, cr.fromCookie = jar.session, jar.session != ""
+	return cr, nil
+}
+
+// bearerToken reads an Authorization field (RFC 6750, section 2.1; the scheme
+// in any case, RFC 9110, section 11.1). Another scheme is the app's own.
+func bearerToken(field string) (token string, bearer bool, err error) {
+	const scheme = "bearer"
+	if len(field) < len(scheme) || !strings.EqualFold(field[:len(scheme)], scheme) {
+		return "", false, nil
+	}
+	rest := field[len(scheme):]
+	if rest != "" && rest[0] != ' ' && rest[0] != '\t' && rest[0] != ',' {
+		return "", false, nil // "Bearerish"
+	}
+	token = strings.TrimLeft(rest, " ")
+	if token == "" || strings.Trim(token, token68) != "" {
+		return "", false, authn.ErrInvalidToken.Because(errors.New("not one Bearer token in Authorization"))
+	}
+	return token, true, nil
+}
+
+const token68 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
+
+// cookies are the gateway's own out of a request's.
+type cookies struct {
+	session, refresh string
+}
+
+// readCookies looks for the gateway's cookies by their exact names. net/http's
+// own parser trims names, so that a sibling host's `gatehouse =evil` passes for
+// ours; and from more than 3000 cookies it returns none at all, while all of
+// them are forwarded.
+//
+// A second candidate, in whatever spelling, means that somebody else planted
+// one: no session then.
+func readCookies(fields []string, session, refresh string) (cookies, error) {
+	var jar cookies
+	sessions, refreshes := 0, 0
+	for _, field := range fields {
+		if strings.IndexFunc(field, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0 {
+			return jar, authn.ErrHeaderTooLarge.Saying("Cookie header cannot be read").Because(errors.New("control byte in Cookie"))
+		}
+		for pair := range strings.SplitSeq(field, ";") {
+			pair = strings.TrimLeft(pair, " \t")
+			if !ownCookie(pair) {
+				continue
+			}
+			name, value, _ := strings.Cut(pair, "=")
+			switch {
+			case strings.EqualFold(cookieName(name), session):
+				sessions++
+				if name == session {
+					jar.session = value
+				}
+			case strings.EqualFold(cookieName(name), refresh):
+				refreshes++
+				if name == refresh {
+					jar.refresh = value
+				}
+			}
+		}
+	}
+	if sessions > 1 {
+		jar.session = ""
+	}
+	if refreshes > 1 {
+		jar.refresh = ""
+	}
+	if strings.Trim(jar.session, token68) != "" {
+		jar.session = ""
+	}
+	return jar, nil
+}
+
+// ownCookie reports whether a name or pair belongs to the gateway, in any
+// spelling that some server might take for one of its names.
+func ownCookie(pair string) bool {
+	name, _, _ := strings.Cut(pair, "=")
+	name = cookieName(name)
+	if name == "" && len(pair) > 0 && pair[0] == '=' {
+		// Browsers send a cookie without a name as `=gatehouse=x` or `gatehouse=x`.
+		return ownCookie(strings.TrimLeft(pair, "= \t"))
+	}
+	name = strings.ToLower(name)
+	return strings.HasPrefix(name, "gatehouse") || strings.HasPrefix(name, "__host-gatehouse")
+}
+
+// cookieName trims what parsers are known to trim: spaces, quotes, and the
+// blanks of Unicode.
+func cookieName(name string) string {
+	return strings.TrimFunc(name, func(r rune) bool { return r <= ' ' || r == '"' || r > 0x7e })
+}
+
+// withoutOwnCookies is the Cookie header as upstreams get it. The slice is the
+// same where nothing was dropped.
+func withoutOwnCookies(fields []string) []string {
+	drop := false
+	for _, field := range fields {
+		for pair := range strings.SplitSeq(field, ";") {
+			drop = drop || ownCookie(pair)
+		}
+	}
+	if !drop {
+		return fields
+	}
+	var kept []string
+	for _, field := range fields {
+		var pairs []string
+		for pair := range strings.SplitSeq(field, ";") {
+			if pair = strings.Trim(pair, " \t"); pair != "" && !ownCookie(pair) {
+				pairs = append(pairs, pair)
+			}
+		}
+		if len(pairs) > 0 {
+			kept = append(kept, strings.Join(pairs, "; "))
+		}
+	}
+	return kept
+}
+
+// withoutOwnSetCookies keeps an upstream from setting the gateway's cookies.
+func withoutOwnSetCookies(fields []string) []string {
+	kept := fields[:0]
+	for _, field := range fields {
+		pair, _, _ := strings.Cut(field, ";")
+		if !ownCookie(pair) {
+			kept = append(kept, field)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,22 @@
+package proxy
+
+import (
+	"net/http"
+
+	"gatehouse/authn"
+)
+
+// StatusOf is the status of the answer to r, which d refuses with ref: that of
+// the refusal, or 302 for a browser that is sent to sign in.
+func (s *Snapshot) StatusOf(r *http.Request, d Decision, ref *authn.Refusal) int {
+	if s.loginPath != "" && isNavigation(r) && d.wantsLogin(ref) {
+		return http.StatusFound
+	}
+	return Status(ref)
+}
+
+// Forwards reports whether the request goes to the route's upstream: it is
+// neither for the gateway itself nor a CORS preflight, which it answers.
+func (d *Decision) Forwards() bool {
+	return d.Endpoint == nil && d.Route != nil && d.preflight == nil
+}

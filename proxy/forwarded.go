@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// A peer is the other end of the connection, and the client behind it.
+type peer struct {
+	addr    netip.Addr // of the connection
+	trusted bool       // a trusted proxy: what it says of the client is believed
+	client  netip.Addr // the client as far as it can be believed
+	secure  bool       // the client came over https
+}
+
+// peerOf reads who sent r. X-Forwarded-For counts from a trusted proxy only, and
+// there from the right: the last entry that is no trusted proxy itself. The
+// leftmost one is whatever the client wrote.
+func peerOf(r *http.Request, trusted []netip.Prefix) peer {
+	var p peer
+	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		p.addr = ap.Addr().Unmap().WithZone("")
+	}
+	p.client, p.secure = p.addr, r.TLS != nil
+	if p.trusted = isTrusted(trusted, p.addr); !p.trusted {
+		return p
+	}
+	p.secure = strings.EqualFold(lastElement(r.Header["X-Forwarded-Proto"]), "https")
+	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		addr, err := parseHop(strings.TrimSpace(hop))
+		if err != nil {
+			break
+		}
+		p.client = addr
+		if !isTrusted(trusted, addr) {
+			break
+		}
+	}
+	return p
+}
+
+func isTrusted(trusted []netip.Prefix, addr netip.Addr) bool {
+	for _, prefix := range trusted {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseHop reads one element of X-Forwarded-For. Some proxies write a port.
+func parseHop(s string) (netip.Addr, error) {
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap().WithZone(""), nil
+	}
+	addr, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	return addr.Unmap().WithZone(""), err
+}
+
+func lastElement(fields []string) string {
+	if len(fields) == 0 {
+		return ""
+	}
+	last := fields[len(fields)-1]
+	return strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
+}
+
+// setForwarded tells the upstream where the request came from: from the
+// connection, or continuing what a trusted proxy said.
+func setForwarded(out http.Header, in *http.Request, p peer, loc *location) {
+	proto := "http"
+	if p.secure {
+		proto = "https"
+	}
+	addr := p.addr.String()
+	if !p.addr.IsValid() {
+		addr = "unknown"
+	}
+	host := loc.hostPort
+	if p.trusted {
+		if prior := in.Header["X-Forwarded-For"]; len(prior) > 0 {
+			addr = strings.Join(prior, ", ") + ", " + addr
+		}
+		if h := lastElement(in.Header["X-Forwarded-Host"]); h != "" {
+			if _, hostPort, err := canonicalHost(h); err == nil {
+				host = hostPort
+			}
+		}
+		if f := in.Header["Forwarded"]; len(f) > 0 {
+			out["Forwarded"] = f
+		}
+	}
+	out["X-Forwarded-For"] = []string{addr}
+	out["X-Forwarded-Proto"] = []string{proto}
+	out["X-Forwarded-Host"] = []string{host}
+	if p.client.IsValid() {
+		out["X-Real-Ip"] = []string{p.client.String()}
+	} else {
+		delete(out, "X-Real-Ip")
+	}
+}

@@ -1,0 +1,241 @@
+// Package proxy decides about requests and forwards them.
+//
+// A configuration becomes an immutable [Snapshot]; a request becomes a
+// [Decision]; serving, explaining and testing are readers of that same
+// Decision. Every refusal is an [authn.Refusal] that travels up to
+// [Gateway.ServeHTTP], where the one answer to it is written.
+//
+// The way of a request, one function each, in [Snapshot.Decide]:
+//
+//	locate    one form of host and path, or bad_path          canonical.go
+//	match     the gateway's own endpoint, or a route          table.go
+//	          every reading of an odd path counts as well     readings.go
+//	preflight CORS                                            crosssite.go
+//	identify  credentials, verifier, checks                   credentials.go
+//	sameSite  if the identity came from the cookie            crosssite.go
+//	allow     by the route's access                           access.go
+//
+// Then [Gateway.forward]: strip what the client may not say, set who it is
+// (strip.go, identity.go, upstream.go), and hand the request to
+// httputil.ReverseProxy. One log line and one set of metrics follow, even after
+// a panic (exchange.go, metrics.go).
+//
+// # Why
+//
+// Nothing is refused inside Rewrite or a RoundTripper, where an error has no
+// good way out, and nothing about a request is decided anywhere but in Decide.
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"gatehouse/authn"
+)
+
+// Options are what a Gateway needs beside its configuration.
+type Options struct {
+	Log *slog.Logger // nil: slog.Default()
+	// Metrics counts requests. nil: nobody looks, they are counted all the same.
+	Metrics *Metrics
+}
+
+// Gateway answers every request, by the snapshot in use when it arrived. It is
+// ready once Use has been called.
+type Gateway struct {
+	snapshot   atomic.Pointer[Snapshot]
+	log        *slog.Logger
+	metrics    *Metrics
+	unrouted   *routeMetrics // for requests that no route took
+	transports *transports
+}
+
+// New makes a Gateway without a snapshot.
+func New(o Options) *Gateway {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics("", "")
+	}
+	return &Gateway{log: o.Log, metrics: o.Metrics, unrouted: o.Metrics.route(""), transports: newTransports()}
+}
+
+// NewSnapshot is [NewSnapshot] for a snapshot that this gateway can use: its
+// routes share the connections and metrics that survive a reload.
+func (g *Gateway) NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
+	s, err := NewSnapshot(o)
+	if err != nil {
+		return nil, err
+	}
+	for _, rt := range s.routes {
+		rt.handler = newForwarder(s, g.transports.get(rt.target, rt.Timeout), g.log)
+		rt.metrics = g.metrics.route(rt.Name)
+	}
+	return s, nil
+}
+
+// Use makes s the snapshot of all requests from now on. Requests in flight keep
+// theirs.
+func (g *Gateway) Use(s *Snapshot) {
+	g.snapshot.Store(s)
+	var names []string
+	connections := map[transportKey]bool{}
+	for _, rt := range s.routes {
+		names = append(names, rt.Name)
+		connections[rt.target.key(rt.Timeout)] = true
+	}
+	g.metrics.retain(names)
+	g.transports.retain(connections)
+}
+
+// Close ends idle connections to upstreams.
+func (g *Gateway) Close() { g.transports.Close() }
+
+// ServeHTTP answers one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := g.snapshot.Load()
+	x := newExchange(s, w, r)
+	g.metrics.inFlight.Inc()
+	defer g.finish(x) // one log line, one set of metrics, even after a panic
+	if err := g.serve(s, x, r); err != nil {
+		x.err = err
+		if x.status == 0 {
+			s.refuse(x, r, err)
+		}
+	}
+}
+
+func (g *Gateway) serve(s *Snapshot, x *exchange, r *http.Request) (err error) {
+	x.decision, err = s.Decide(r)
+	d := &x.decision
+	switch {
+	case err != nil:
+		s.allowOrigin(x, r) // so that a script of an allowed origin can read why
+		return err
+	case d.Endpoint != nil: // /login, /userinfo, …: answered here
+		return g.answer(s, x, r)
+	case d.preflight != nil:
+		for name, values := range d.preflight {
+			x.Header()[name] = values
+		}
+		x.WriteHeader(http.StatusNoContent)
+		return nil
+	default:
+		return g.forward(s, x, r)
+	}
+}
+
+func (s *Snapshot) allowOrigin(x *exchange, r *http.Request) {
+	if rt := x.decision.Route; rt != nil && rt.cors != nil {
+		rt.cors.apply(x.Header(), r.Header.Get("Origin"))
+	}
+}
+
+// answer runs one of the gateway's own endpoints. Its body must arrive within
+// limits.header_timeout, as the header did.
+func (g *Gateway) answer(s *Snapshot, x *exchange, r *http.Request) error {
+	if t := s.config.Limits.HeaderTimeout; t > 0 {
+		http.NewResponseController(x).SetReadDeadline(x.start.Add(t))
+	}
+	cr, err := s.credentials.read(r.Header)
+	return x.decision.Endpoint(x, r.WithContext(authn.WithCaller(r.Context(), authn.Caller{
+		Address:    x.peer.client,
+		Secure:     x.peer.secure,
+		UserAgent:  r.UserAgent(),
+		RequestID:  x.id,
+		Token:      cr.token,
+		FromCookie: cr.fromCookie,
+		Refresh:    cr.refresh,
+		Err:        err,
+	})))
+}
+
+// forward sends the request to its upstream.
+func (g *Gateway) forward(s *Snapshot, x *exchange, r *http.Request) error {
+	rt := x.decision.Route
+	limit := rt.MaxBodyBytes
+	if limit == 0 {
+		limit = s.config.Limits.BodyBytes
+	}
+	if limit > 0 {
+		if r.ContentLength > limit {
+			return authn.ErrBodyTooLarge.Because(fmt.Errorf("body of %d bytes, limit %d", r.ContentLength, limit))
+		}
+		r.Body = http.MaxBytesReader(x.ResponseWriter, r.Body, limit)
+	}
+	if err := x.assert(); err != nil {
+		return err
+	}
+	rt.handler.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	switch {
+	case x.failure == nil:
+		return nil
+	case r.Context().Err() != nil:
+		x.status, x.aborted = statusClientGone, true
+		return nil
+	}
+	return classify(x.failure)
+}
+
+// statusClientGone is what the log and the metrics say of a client that went
+// away before there was an answer. It is never sent.
+const statusClientGone = 499
+
+// finish records the exchange. It runs deferred because ReverseProxy panics with
+// http.ErrAbortHandler when a copy breaks, and those requests belong in the log.
+func (g *Gateway) finish(x *exchange) {
+	p := recover()
+	switch {
+	case p == nil:
+	case p == http.ErrAbortHandler:
+		x.aborted = true
+	default:
+		x.err = authn.ErrInternal.Because(fmt.Errorf("panic: %v", p))
+		g.log.Error("panic while answering a request", "request_id", x.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		if x.status == 0 {
+			x.snapshot.refuse(x, x.request, x.err)
+			p = nil
+		} else {
+			p = http.ErrAbortHandler
+		}
+	}
+	if len(x.stripped) > 0 {
+		g.metrics.stripped.Add(float64(len(x.stripped)))
+		g.log.Debug("identity headers of a client dropped", "request_id", x.id, "headers", strings.Join(x.stripped, ", "))
+	}
+	g.record(x)
+	if p != nil {
+		panic(p)
+	}
+}
+
+// record writes the access log line and counts the exchange.
+func (g *Gateway) record(x *exchange) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	g.metrics.inFlight.Dec()
+	counted, upstream := g.unrouted, time.Duration(-1)
+	outcome := outcomeAnswered
+	if rt := x.decision.Route; rt != nil {
+		counted, outcome = rt.metrics, outcomeForwarded
+	}
+	if !x.forwarded.IsZero() {
+		upstream = x.upstream
+	}
+	if x.err != nil {
+		outcome = outcomeRefused
+		g.metrics.refused(authn.AsRefusal(x.err).Code)
+	}
+	counted.done(x.request.Method, x.status, outcome, time.Since(x.start), upstream)
+	if x.snapshot.config.Log.Access {
+		x.log(g.log)
+	}
+}

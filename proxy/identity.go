@@ -1,0 +1,213 @@
+package proxy
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"gatehouse/authn"
+	"gatehouse/config"
+)
+
+// defaultIdentityHeaders tell the upstream who the user is where identity.headers
+// is left out.
+var defaultIdentityHeaders = map[string]string{
+	"X-Forwarded-User":               "{id}",
+	"X-Forwarded-Email":              "{email}",
+	"X-Forwarded-Preferred-Username": "{name}",
+	"X-Forwarded-Groups":             "{roles}",
+}
+
+// A headerSet is the identity headers of one route, compiled.
+type headerSet struct {
+	headers   []identityHeader
+	separator string // between roles
+	utf8      bool   // leave non-ASCII as it is
+}
+
+type identityHeader struct {
+	name     string // in canonical form
+	template config.Template
+}
+
+// compileIdentity lays a route's identity_headers over identity.headers, by
+// name. An empty template drops a header.
+func compileIdentity(c config.Identity, route map[string]string) (headerSet, error) {
+	set := headerSet{separator: c.RolesSeparator, utf8: c.Encoding == "utf8"}
+	base := c.Headers
+	if len(base) == 0 {
+		base = defaultIdentityHeaders
+	}
+	templates := map[string]string{} // by folded name
+	names := map[string]string{}
+	for _, layer := range []map[string]string{base, route} {
+		for name, template := range layer {
+			key := spelling(name)
+			templates[key], names[key] = template, http.CanonicalHeaderKey(name)
+		}
+	}
+	for key, text := range templates {
+		if text == "" {
+			continue
+		}
+		template, err := config.ParseTemplate(text)
+		if err != nil {
+			return set, fmt.Errorf("identity header %q: %w", names[key], err)
+		}
+		set.headers = append(set.headers, identityHeader{names[key], template})
+	}
+	slices.SortFunc(set.headers, func(a, b identityHeader) int { return cmp.Compare(a.name, b.name) })
+	return set, nil
+}
+
+// set puts the headers about id into out. A header without a value is left out.
+func (set *headerSet) set(out http.Header, id *authn.Identity) {
+	for _, h := range set.headers {
+		if value := set.render(h.template, id); value != "" {
+			out[h.name] = []string{value}
+		}
+	}
+}
+
+// render fills in a template. It is empty where every placeholder is.
+func (set *headerSet) render(template config.Template, id *authn.Identity) string {
+	var b strings.Builder
+	placeholders, filled := 0, 0
+	for _, part := range template {
+		if part.Text != "" {
+			b.WriteString(part.Text)
+			continue
+		}
+		placeholders++
+		if value := set.value(part, id); value != "" {
+			filled++
+			b.WriteString(value)
+		}
+	}
+	if placeholders > 0 && filled == 0 {
+		return ""
+	}
+	return b.String()
+}
+
+func (set *headerSet) value(part config.Part, id *authn.Identity) string {
+	switch part.Field {
+	case "id":
+		return set.encode(id.ID, "")
+	case "email":
+		return set.encode(id.Email, "")
+	case "name":
+		return set.encode(id.Name, "")
+	case "roles":
+		return set.join(id.Roles)
+	default:
+		return set.claim(claimNamed(id.Claims, part.Claim))
+	}
+}
+
+// claimNamed finds a claim by its name; a name with dots that no claim has
+// leads into objects (`realm_access.roles`).
+func claimNamed(claims map[string]any, name string) any {
+	if claim, ok := claims[name]; ok {
+		return claim
+	}
+	first, rest, ok := strings.Cut(name, ".")
+	if !ok {
+		return nil
+	}
+	inner, _ := claims[first].(map[string]any)
+	return claimNamed(inner, rest)
+}
+
+func (set *headerSet) claim(claim any) string {
+	switch v := claim.(type) {
+	case nil:
+		return ""
+	case string:
+		return set.encode(v, "")
+	case []any:
+		var words []string
+		for _, one := range v {
+			switch one.(type) {
+			case string, bool, json.Number:
+				words = append(words, fmt.Sprint(one))
+			}
+		}
+		return set.join(words)
+	case bool, json.Number, int64, float64:
+		return fmt.Sprint(v)
+	}
+	return "" // an object has no form that a header could carry
+}
+
+// join encodes each word, the separator inside of it included, so that no role
+// can pass for two.
+func (set *headerSet) join(words []string) string {
+	encoded := make([]string, len(words))
+	for i, word := range words {
+		encoded[i] = set.encode(word, set.separator)
+	}
+	return strings.Join(encoded, set.separator)
+}
+
+// encode percent-encodes what could break a header or be taken for something
+// else: bytes outside printable ASCII, "%", outer spaces, the separator.
+func (set *headerSet) encode(s, separator string) string {
+	plain := true
+	for i := 0; i < len(s) && plain; i++ {
+		plain = set.passes(s, i, separator)
+	}
+	if plain && (!set.utf8 || utf8.ValidString(s)) {
+		return s
+	}
+	keepUTF8 := set.utf8 && utf8.ValidString(s)
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; set.passes(s, i, separator) && (c < utf8.RuneSelf || keepUTF8) {
+			b.WriteByte(c)
+			continue
+		}
+		fmt.Fprintf(&b, "%%%02X", s[i])
+	}
+	return b.String()
+}
+
+func (set *headerSet) passes(s string, i int, separator string) bool {
+	switch c := s[i]; {
+	case c >= utf8.RuneSelf:
+		return set.utf8
+	case c < ' ', c == 0x7f, c == '%':
+		return false
+	case c == ' ':
+		return i > 0 && i < len(s)-1
+	default:
+		return !strings.Contains(separator, string(c))
+	}
+}
+
+// spelling is the form in which two header names are the same to some upstream:
+// CGI and WSGI servers take `X_Forwarded_User` for X-Forwarded-User, others a
+// dot or a space.
+func spelling(name string) string {
+	b := make([]byte, len(name))
+	spell(b, name)
+	return string(b)
+}
+
+func spell(dst []byte, name string) {
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		default:
+			c = '-'
+		}
+		dst[i] = c
+	}
+}

@@ -1,0 +1,159 @@
+package proxy
+
+import (
+	"encoding/json"
+	"html/template"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"gatehouse/authn"
+)
+
+// statuses says which status each refusal is. A test compares it with
+// authn.Refusals.
+var statuses = map[string]int{
+	"bad_path":               http.StatusBadRequest,
+	"invalid_request":        http.StatusBadRequest,
+	"weak_password":          http.StatusBadRequest,
+	"user_exists":            http.StatusBadRequest,
+	"invalid_credentials":    http.StatusBadRequest,
+	"missing_token":          http.StatusUnauthorized,
+	"invalid_token":          http.StatusUnauthorized,
+	"forbidden":              http.StatusForbidden,
+	"registration_closed":    http.StatusForbidden,
+	"cross_origin":           http.StatusForbidden,
+	"no_route":               http.StatusNotFound,
+	"method_not_allowed":     http.StatusMethodNotAllowed,
+	"body_too_large":         http.StatusRequestEntityTooLarge,
+	"unsupported_media_type": http.StatusUnsupportedMediaType,
+	"too_many_attempts":      http.StatusTooManyRequests,
+	"header_too_large":       http.StatusRequestHeaderFieldsTooLarge,
+	"internal":               http.StatusInternalServerError,
+	"upstream_unavailable":   http.StatusBadGateway,
+	"upstream_timeout":       http.StatusGatewayTimeout,
+	"busy":                   http.StatusServiceUnavailable,
+	"revocation_unavailable": http.StatusServiceUnavailable,
+}
+
+// Status is the HTTP status of a refusal.
+func Status(r *authn.Refusal) int {
+	if status, ok := statuses[r.Code]; ok {
+		return status
+	}
+	return http.StatusInternalServerError
+}
+
+// refuse writes the answer to a request that is refused. It is the only place
+// that writes an error. Browsers' navigations get a page, or are sent to log in
+// where that could help; everything else gets JSON.
+func (s *Snapshot) refuse(x *exchange, r *http.Request, err error) {
+	ref := authn.AsRefusal(err)
+	status := Status(ref)
+	h := x.Header()
+	for name := range h { // what a half-made answer has left
+		if name != "X-Request-Id" && name != "Allow" && name != "Vary" && name != "Set-Cookie" && !strings.HasPrefix(name, "Access-Control-") {
+			delete(h, name)
+		}
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if ref.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(ref.RetryAfter.Seconds()))))
+	} else if status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	if status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", s.challenge(ref))
+	}
+
+	page := isNavigation(r)
+	if page && s.loginPath != "" && x.decision.wantsLogin(ref) {
+		h.Set("Location", s.loginPath+"?next="+url.QueryEscape(r.URL.RequestURI()))
+		h.Add("Vary", "Accept, Sec-Fetch-Mode")
+		x.WriteHeader(http.StatusFound)
+		return
+	}
+	if page {
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-hashes'; frame-ancestors 'none'")
+		x.WriteHeader(status)
+		if r.Method != http.MethodHead {
+			errorPage.Execute(x, map[string]any{
+				"Status": status, "Title": http.StatusText(status), "Message": ref.Message, "ID": x.id,
+			})
+		}
+		return
+	}
+	h.Set("Content-Type", "application/json")
+	x.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		json.NewEncoder(x).Encode(struct {
+			Error     string `json:"error"`
+			Message   string `json:"message"`
+			RequestID string `json:"request_id"`
+		}{ref.Code, ref.Message, x.id})
+	}
+}
+
+// challenge is the WWW-Authenticate value (RFC 6750, section 3). A request
+// without a token gets no error code.
+func (s *Snapshot) challenge(ref *authn.Refusal) string {
+	c := `Bearer realm="` + s.realm + `"`
+	if ref.Code != authn.ErrInvalidToken.Code {
+		return c
+	}
+	description := ref.Description
+	if description == "" {
+		description = ref.Message
+	}
+	return c + `, error="invalid_token", error_description="` + description + `"`
+}
+
+// wantsLogin reports whether signing in is what would help: the request was for
+// a route, and it came without a token or with a cookie that is no longer good.
+func (d *Decision) wantsLogin(ref *authn.Refusal) bool {
+	if d.Route == nil {
+		return false
+	}
+	return ref.Code == authn.ErrMissingToken.Code || ref.Code == authn.ErrInvalidToken.Code && d.FromCookie
+}
+
+// isNavigation tells a browser that goes to a page from a program: by Fetch
+// Metadata, else by an Accept header that names text/html.
+func isNavigation(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	if mode := r.Header["Sec-Fetch-Mode"]; len(mode) > 0 {
+		return mode[0] == "navigate"
+	}
+	for _, accept := range r.Header["Accept"] {
+		for element := range strings.SplitSeq(accept, ",") {
+			media, _, _ := strings.Cut(element, ";")
+			if strings.EqualFold(strings.TrimSpace(media), "text/html") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var errorPage = template.Must(template.New("error").Parse(`<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{{.Status}} {{.Title}}</title>
+<h1>{{.Title}}</h1>
+<p>{{.Message}}.</p>
+<p>Request <code>{{.ID}}</code></p>
+<p><a href="/">Start page</a></p>
+</html>
+`))
+
+// retryLater is how long a client should wait where the gateway cannot tell.
+const retryLater = time.Second

@@ -1,0 +1,344 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"gatehouse/authn"
+	"gatehouse/config"
+)
+
+// A HandlerFunc either writes the answer and returns nil, or returns the error
+// for the gateway to write.
+type HandlerFunc = func(w http.ResponseWriter, r *http.Request) error
+
+// Endpoints are what the gateway serves itself; Match returns nil for the rest.
+type Endpoints interface {
+	Match(r *http.Request) HandlerFunc
+}
+
+// SnapshotOptions are what a Snapshot is made from.
+type SnapshotOptions struct {
+	Config    *config.Config
+	Endpoints Endpoints      // nil: the gateway answers nothing itself
+	Verifier  authn.Verifier // nil: every token is refused
+	// Assert signs the assertion about id for the route named audience. It is
+	// called where identity.assertion is enabled.
+	Assert func(id *authn.Identity, audience string, ttl time.Duration) (string, error)
+}
+
+// A Snapshot is one gateway.yaml, compiled. It never changes.
+type Snapshot struct {
+	config      *config.Config
+	endpoints   Endpoints
+	verifier    authn.Verifier
+	assert      func(*authn.Identity, string, time.Duration) (string, error)
+	routes      []*Route // ranked
+	table       *table
+	stripper    stripper
+	credentials credentialReader
+	cross       *crossOrigin
+	https       bool
+	realm       string // of WWW-Authenticate
+	loginPath   string // where browsers sign in; "" if nowhere
+}
+
+// NewSnapshot compiles a configuration. It starts nothing, reaches nobody and
+// can decide, but not forward: see [Gateway.NewSnapshot]. The error is
+// config.Problems.
+func NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
+	c := o.Config
+	s := &Snapshot{
+		config:      c,
+		endpoints:   o.Endpoints,
+		verifier:    o.Verifier,
+		assert:      o.Assert,
+		https:       strings.HasPrefix(c.PublicURL, "https://"),
+		realm:       strings.Map(quotable, c.Tokens.Audience),
+		loginPath:   loginPath(c),
+		credentials: newCredentialReader(strings.HasPrefix(c.PublicURL, "https://")),
+		cross:       newCrossOrigin(c.PublicURL),
+	}
+	if s.verifier == nil {
+		s.verifier = authn.Join(nil)
+	}
+	routes, problems := compileRoutes(c)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	names := []string{c.Identity.Assertion.Header}
+	for name := range c.Identity.Headers {
+		names = append(names, name)
+	}
+	for _, rt := range routes {
+		for _, h := range rt.identity.headers {
+			names = append(names, h.name)
+		}
+		for name := range rt.IdentityHeaders {
+			names = append(names, name)
+		}
+	}
+	s.stripper = newStripper(names)
+	s.routes = rank(routes)
+	s.table = newTable(s.routes)
+	if problems := s.unreachable(); len(problems) > 0 {
+		return nil, problems
+	}
+	return s, nil
+}
+
+// quotable keeps what may stand in a quoted-string without escaping.
+func quotable(r rune) rune {
+	if r < ' ' || r > '~' || r == '"' || r == '\\' {
+		return -1
+	}
+	return r
+}
+
+func loginPath(c *config.Config) string {
+	switch {
+	case c.Users.Database == "none":
+		return ""
+	case slices.Contains(c.Endpoints.AtRoot, "login"):
+		return "/login"
+	}
+	return c.Endpoints.Prefix + "/login"
+}
+
+// Routes are the routes, most specific first.
+func (s *Snapshot) Routes() []*Route { return s.routes }
+
+// A Decision is what the gateway will do with a request, and why.
+type Decision struct {
+	Host     string      // in its one form
+	URL      *url.URL    // what the upstream is asked for
+	Endpoint HandlerFunc // set if the gateway answers by itself
+	Route    *Route
+	// Also are routes that some reading of the path falls under. Their access
+	// holds as well.
+	Also       []*Route
+	Identity   *authn.Identity // nil for nobody
+	FromCookie bool            // the credential was the session cookie
+	Passed     []Passed        // routes not taken and the reason; filled for Explain
+
+	location  location
+	websocket bool
+	preflight http.Header // the answer to a CORS preflight
+}
+
+// Passed is a route that a request did not take.
+type Passed struct {
+	Route *Route
+	Why   string
+}
+
+// An identifier says who a request is from.
+type identifier func(r *http.Request, d *Decision) (*authn.Identity, error)
+
+// Decide says what should happen to r. It calls no upstream and writes nothing.
+// An error that is no Refusal means that no verdict was possible.
+func (s *Snapshot) Decide(r *http.Request) (Decision, error) {
+	return s.decide(r, s.identify)
+}
+
+// Explain is Decide for a request of as, who may be nobody (nil), and says why
+// other routes were passed over.
+func (s *Snapshot) Explain(r *http.Request, as *authn.Identity) (Decision, error) {
+	d, err := s.decide(r, func(*http.Request, *Decision) (*authn.Identity, error) { return as, nil })
+	if d.Host != "" {
+		d.Passed = s.passed(r, &d)
+	}
+	return d, err
+}
+
+func (s *Snapshot) decide(r *http.Request, identify identifier) (d Decision, err error) {
+	if d.Endpoint = s.special(r); d.Endpoint != nil {
+		return d, nil
+	}
+	if d.location, err = locate(r); err != nil {
+		return d, err
+	}
+	d.Host = d.location.host
+	if err := checkMethod(r.Method); err != nil {
+		return d, err
+	}
+	if d.Endpoint = s.endpoint(r, &d.location); d.Endpoint != nil {
+		return d, nil
+	}
+	if err := s.match(r, &d); err != nil {
+		return d, err
+	}
+	d.websocket = isWebsocket(r)
+	if rt := d.Route; rt.cors != nil {
+		answer, is, err := rt.cors.preflight(r)
+		if err != nil {
+			return d, err
+		}
+		if is {
+			d.preflight = answer
+			return d, nil
+		}
+	}
+	if d.needsIdentity() {
+		if d.Identity, err = identify(r, &d); err != nil {
+			return d, err
+		}
+	}
+	if d.FromCookie && d.Route.CSRF == "check" {
+		if err := s.cross.check(r, d.websocket, d.Route.cors); err != nil {
+			return d, err
+		}
+	}
+	for _, rt := range d.Also {
+		if err := rt.allow(d.Identity); err != nil {
+			return d, err
+		}
+	}
+	return d, d.Route.allow(d.Identity)
+}
+
+// special answers `OPTIONS *`, the one request without a path.
+func (s *Snapshot) special(r *http.Request) HandlerFunc {
+	if r.Method != http.MethodOptions || r.RequestURI != "*" {
+		return nil
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+}
+
+// checkMethod refuses methods that mean something to proxies (RFC 9110,
+// sections 9.3.6 and 9.3.8: TRACE would show the request's credentials).
+func checkMethod(method string) error {
+	switch {
+	case method == http.MethodConnect || method == http.MethodTrace:
+		return authn.ErrMethodNotAllowed.Because(fmt.Errorf("%s is never forwarded", method))
+	case len(method) > 32:
+		return authn.ErrMethodNotAllowed.Because(fmt.Errorf("method of %d bytes", len(method)))
+	}
+	return nil
+}
+
+func (s *Snapshot) endpoint(r *http.Request, loc *location) HandlerFunc {
+	if s.endpoints == nil || loc.odd {
+		return nil // `/login;x` and `//login` are the app's business
+	}
+	return s.endpoints.Match(r)
+}
+
+// match finds the route, and every other route that a reading of the path falls
+// under. A reading that no route covers is refused: nobody has said that it may
+// be seen.
+func (s *Snapshot) match(r *http.Request, d *Decision) error {
+	loc := &d.location
+	path := loc.path
+	if loc.doubledSlash {
+		path = mergeSlashes(path)
+	}
+	method := r.Method
+	if asked := preflightFor(r); asked != "" {
+		// A preflight asks about the route of the request that it announces.
+		if rt := s.table.match(loc.host, path, asked); rt != nil && rt.cors != nil {
+			method = asked
+		}
+	}
+	if d.Route = s.table.match(loc.host, path, method); d.Route == nil {
+		return authn.ErrNoRoute
+	}
+	if loc.encodedSlash && d.Route.EncodedSlashes != "forward" {
+		return badPath("encoded slash in %q, and route %q does not forward these", loc.path, d.Route.Name)
+	}
+	if loc.odd || loc.upper {
+		paths, err := readings(loc)
+		if err != nil {
+			return authn.ErrBadPath.Because(err)
+		}
+		for _, reading := range paths {
+			routes := s.table.matchReading(loc.host, reading, method)
+			if len(routes) == 0 {
+				return badPath("%q can be read as %q, which no route covers", loc.path, reading)
+			}
+			for _, rt := range routes {
+				if rt != d.Route && !slices.Contains(d.Also, rt) {
+					d.Also = append(d.Also, rt)
+				}
+			}
+		}
+	}
+	var err error
+	d.URL, err = d.Route.upstreamURL(loc)
+	return err
+}
+
+func (d *Decision) needsIdentity() bool {
+	needs := func(rt *Route) bool { return rt.Access.Kind != config.AccessPublic }
+	return needs(d.Route) || slices.ContainsFunc(d.Also, needs)
+}
+
+// optional reports that nobody may use the route too.
+func (d *Decision) optional() bool {
+	requires := func(rt *Route) bool {
+		return rt.Access.Kind != config.AccessPublic && rt.Access.Kind != config.AccessOptional
+	}
+	return !requires(d.Route) && !slices.ContainsFunc(d.Also, requires)
+}
+
+// identify finds out who sent r. Nobody is no error. A dead cookie is nobody on
+// an optional route; a bad Bearer token is refused even there.
+func (s *Snapshot) identify(r *http.Request, d *Decision) (*authn.Identity, error) {
+	cr, err := s.credentials.read(r.Header)
+	if err != nil || cr.token == "" {
+		return nil, err
+	}
+	d.FromCookie = cr.fromCookie
+	id, err := s.verifier.Verify(r.Context(), cr.token)
+	var refusal *authn.Refusal
+	switch {
+	case err == nil:
+		return id, nil
+	case errors.Is(err, authn.ErrInvalidToken) && cr.fromCookie && d.optional():
+		d.FromCookie = false
+		return nil, nil
+	case errors.As(err, &refusal):
+		return nil, err
+	case errors.Is(err, context.Canceled):
+		return nil, err
+	}
+	return nil, authn.ErrBusy.Saying("The token cannot be verified at the moment").After(retryLater).Because(err)
+}
+
+// passed says of every other route why the request did not take it.
+func (s *Snapshot) passed(r *http.Request, d *Decision) []Passed {
+	var passed []Passed
+	path := unescape(mergeSlashes(d.location.path))
+	for _, rt := range s.routes {
+		if rt == d.Route {
+			continue
+		}
+		var why string
+		switch {
+		case !rt.fitsHost(d.Host):
+			why = fmt.Sprintf("host %q is not %q", d.Host, rt.Host)
+		case !rt.pattern.fits(path):
+			why = fmt.Sprintf("%q does not cover the path", rt.Path)
+		case !rt.serves(r.Method):
+			why = fmt.Sprintf("method %s is not one of %s", r.Method, strings.Join(rt.Methods, ", "))
+		case d.Route != nil:
+			why = fmt.Sprintf("route %q is more specific", d.Route.Name)
+		default:
+			why = "the request was refused before a route was chosen"
+		}
+		if slices.Contains(d.Also, rt) {
+			why += "; but the path can be read as one of its own, so its access holds as well"
+		}
+		passed = append(passed, Passed{rt, why})
+	}
+	return passed
+}

@@ -1,0 +1,289 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// asAnn adds ann's token to every request.
+type asAnn struct{ http.RoundTripper }
+
+func (t asAnn) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer ann")
+	return t.RoundTripper.RoundTrip(r)
+}
+
+func withTimeout(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func upstreamFunc(t *testing.T, f http.HandlerFunc) string {
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func TestWebsocketPasses(t *testing.T) {
+	upstream := upstreamFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.CloseNow()
+		c.Write(r.Context(), websocket.MessageText, []byte("hello "+r.Header.Get("X-Forwarded-Email")))
+		for {
+			kind, message, err := c.Read(r.Context())
+			if err != nil {
+				return
+			}
+			c.Write(r.Context(), kind, message)
+		}
+	})
+	server, logged := testGateway(t, fmt.Sprintf("routes: [{path: /, upstream: %q}]", upstream))
+	ctx := withTimeout(t)
+	c, res, err := websocket.Dial(ctx, server.URL+"/chat", &websocket.DialOptions{HTTPClient: &http.Client{Transport: asAnn{http.DefaultTransport}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Header.Get("X-Request-Id") == "" {
+		t.Error("no X-Request-Id on the 101 answer")
+	}
+	if _, message, err := c.Read(ctx); err != nil || string(message) != "hello ann@example.com" {
+		t.Fatalf("first message %q, %v", message, err)
+	}
+	big := make([]byte, 20000)
+	rand.Read(big)
+	if err := c.Write(ctx, websocket.MessageBinary, big); err != nil {
+		t.Fatal(err)
+	}
+	if _, message, err := c.Read(ctx); err != nil || string(message) != string(big) {
+		t.Fatalf("echo of %d bytes: %d bytes, %v", len(big), len(message), err)
+	}
+	if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Error(err)
+	}
+	if line := waitForLog(t, logged, 0); !strings.Contains(line, "status=101") || strings.Contains(line, "bytes=0") {
+		t.Errorf("log line %q, want status 101 and the bytes", line)
+	}
+}
+
+func TestEventsPassAsTheyCome(t *testing.T) {
+	next := make(chan string)
+	upstream := upstreamFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.WriteHeader(200)
+		http.NewResponseController(w).Flush()
+		for event := range next {
+			fmt.Fprintf(w, "data: %s\n\n", event)
+			http.NewResponseController(w).Flush()
+		}
+	})
+	server, _ := testGateway(t, fmt.Sprintf("routes: [{path: /, access: public, upstream: %q}]", upstream))
+	r, _ := http.NewRequestWithContext(withTimeout(t), "GET", server.URL, nil)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	for _, event := range []string{"one", "two"} {
+		next <- event // only once the one before has arrived
+		if !lines.Scan() || lines.Text() != "data: "+event {
+			t.Fatalf("event %q, %v, want %q", lines.Text(), lines.Err(), event)
+		}
+		lines.Scan()
+	}
+	close(next)
+}
+
+func TestChunkedUploadStreams(t *testing.T) {
+	upstream := upstreamFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex()
+		line, _ := bufio.NewReader(r.Body).ReadString('\n')
+		fmt.Fprintf(w, "%s %d", strings.TrimSpace(line), r.ContentLength)
+	})
+	server, _ := testGateway(t, fmt.Sprintf("routes: [{path: /, access: public, upstream: %q}]", upstream))
+	body, w := io.Pipe()
+	go func() {
+		io.WriteString(w, "first\n")
+		w.Close()
+	}()
+	r, _ := http.NewRequestWithContext(withTimeout(t), "POST", server.URL, body)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := io.ReadAll(res.Body); string(got) != "first -1" {
+		t.Errorf("upstream got %q", got)
+	}
+}
+
+// TestTrailersPassOverHTTP2 is what gRPC needs: HTTP/2 in front and behind, with
+// trailers after the body.
+func TestTrailersPassOverHTTP2(t *testing.T) {
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Te") != "trailers" || r.ProtoMajor != 2 {
+			t.Errorf("upstream got TE %q over %s", r.Header.Get("Te"), r.Proto)
+		}
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Trailer", "Grpc-Status")
+		body, _ := io.ReadAll(r.Body)
+		w.Write(body)
+		w.Header().Set("Grpc-Status", "0")
+		w.Header().Set(http.TrailerPrefix+"Grpc-Message", "fine")
+		w.Header().Set(http.TrailerPrefix+"Set-Cookie", "gatehouse=evil")
+	}))
+	upstream.Config.Protocols = &protocols
+	upstream.Start()
+	t.Cleanup(upstream.Close)
+
+	plain, _ := testGateway(t, fmt.Sprintf("routes: [{path: /, upstream: %q}]", strings.Replace(upstream.URL, "http:", "h2c:", 1)))
+	front := httptest.NewUnstartedServer(plain.Config.Handler)
+	front.EnableHTTP2 = true
+	front.StartTLS()
+	t.Cleanup(front.Close)
+
+	r, _ := http.NewRequestWithContext(withTimeout(t), "POST", front.URL+"/pkg.Service/Call", strings.NewReader("message"))
+	r.Header.Set("Te", "trailers")
+	res, err := asAnn{front.Client().Transport}.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(res.Body)
+	if string(body) != "message" || res.Trailer.Get("Grpc-Status") != "0" || res.Trailer.Get("Grpc-Message") != "fine" || res.ProtoMajor != 2 {
+		t.Errorf("%s %q, trailers %v", res.Proto, body, res.Trailer)
+	}
+	if res.Trailer.Get("Set-Cookie") != "" {
+		t.Error("an upstream set a cookie of the gateway's in a trailer")
+	}
+}
+
+func TestUnixUpstream(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "app.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) })}
+	go app.Serve(l)
+	t.Cleanup(func() { app.Close() })
+	server, _ := testGateway(t, fmt.Sprintf("routes: [{path: /, access: public, upstream: %q}]", "unix:"+socket))
+	res, err := http.Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, _ := io.ReadAll(res.Body); string(body) != server.Listener.Addr().String() {
+		t.Errorf("the app behind the socket saw host %q", body)
+	}
+}
+
+func TestSlowAndAbsentUpstreams(t *testing.T) {
+	slow := upstreamFunc(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	server, _ := testGateway(t, fmt.Sprintf(`routes:
+  - {path: /slow, access: public, timeout: 20ms, upstream: %q}
+  - {path: /gone, access: public, upstream: "http://%s"}
+`, slow, closed.Addr()))
+	for path, want := range map[string]string{
+		"/slow": `504 {"error":"upstream_timeout"`,
+		"/gone": `502 {"error":"upstream_unavailable"`,
+	} {
+		res, err := http.Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if got := fmt.Sprintf("%d %s", res.StatusCode, body); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
+func TestClientGoneCancelsUpstream(t *testing.T) {
+	entered, cancelled := make(chan bool), make(chan bool)
+	upstream := upstreamFunc(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-r.Context().Done()
+		close(cancelled)
+	})
+	server, logged := testGateway(t, fmt.Sprintf("routes: [{path: /, access: public, upstream: %q}]", upstream))
+	ctx, cancel := context.WithCancel(withTimeout(t))
+	go func() {
+		<-entered
+		cancel()
+	}()
+	r, _ := http.NewRequestWithContext(ctx, "GET", server.URL, nil)
+	if _, err := http.DefaultClient.Do(r); err == nil {
+		t.Error("an answer to a cancelled request")
+	}
+	select {
+	case <-cancelled:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the upstream request goes on")
+	}
+	if line := waitForLog(t, logged, 0); !strings.Contains(line, "status=499") || !strings.Contains(line, "aborted=true") {
+		t.Errorf("log line %q, want status 499 and aborted", line)
+	}
+}
+
+// TestShortBodyIsNoCompleteAnswer: what looks complete to the client must be.
+func TestShortBodyIsNoCompleteAnswer(t *testing.T) {
+	upstream := newCapture(t)
+	upstream.answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab"
+	server, logged := testGateway(t, fmt.Sprintf("routes: [{path: /, access: public, upstream: \"http://%s\"}]", upstream.Addr()))
+	res, err := http.Get(server.URL)
+	if err == nil {
+		_, err = io.ReadAll(res.Body)
+		res.Body.Close()
+	}
+	if err == nil {
+		t.Error("a short body passed for a complete answer")
+	}
+	if line := waitForLog(t, logged, 0); !strings.Contains(line, "aborted=true") {
+		t.Errorf("log line %q, want aborted", line)
+	}
+}
+
+func BenchmarkForward(b *testing.B) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "2")
+		io.WriteString(w, "ok")
+	}))
+	b.Cleanup(upstream.Close)
+	server, _ := testGateway(b, fmt.Sprintf("log: {access: false}\nroutes: [{path: /, upstream: %q}]", upstream.URL))
+	client := asAnn{&http.Transport{MaxIdleConnsPerHost: 8}}
+	b.ReportAllocs()
+	for b.Loop() {
+		r, _ := http.NewRequest("GET", server.URL+"/a/b", nil)
+		res, err := client.RoundTrip(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
+}
