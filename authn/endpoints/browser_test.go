@@ -173,8 +173,11 @@ func TestRefreshByCookie(t *testing.T) {
 	// A script of the gateway's own origin.
 	refresh = b.jar["gatehouse-refresh"]
 	m := g.call("POST", "/.gatehouse/refresh", "", "Cookie", "gatehouse-refresh="+refresh).want(200)
-	if got := m.json()["refresh_token"]; got == refresh || !strings.Contains(m.header.Values("Set-Cookie")[1], "gatehouse-refresh="+got.(string)+";") {
-		t.Errorf("refresh token %q, cookies %q", got, m.header.Values("Set-Cookie"))
+	if _, told := m.json()["refresh_token"]; told {
+		t.Error("a script was told the refresh token, which its cookie keeps from it")
+	}
+	if cookies := m.header.Values("Set-Cookie"); len(cookies) != 2 || !strings.HasPrefix(cookies[1], "gatehouse-refresh=gr_") || strings.Contains(cookies[1], refresh) {
+		t.Errorf("cookies %q, want a new refresh token", cookies)
 	}
 
 	// A token in the body wins, and a program gets no cookies.

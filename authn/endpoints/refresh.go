@@ -8,7 +8,7 @@ import (
 )
 
 // refresh trades a refresh token for new tokens. One in the body wins over the
-// cookie; one from the cookie is answered with new cookies as well.
+// cookie; one from the cookie is answered with new cookies, and not told.
 func (e *Endpoints) refresh(w http.ResponseWriter, r *http.Request) error {
 	in, err := decode(w, r, field{"refresh_token", optional})
 	if err != nil {
@@ -37,6 +37,9 @@ func (e *Endpoints) refresh(w http.ResponseWriter, r *http.Request) error {
 		if err := e.cookies.set(w, grant); err != nil {
 			return withLogout(err, e.service.Logout(r.Context(), grant.Identity, false))
 		}
+		// The cookie is out of scripts' reach, and so stays what it holds: a
+		// script that gets into an app could carry the session off for weeks.
+		grant.RefreshToken = ""
 	}
 	if in.browser {
 		return redirect(w, http.StatusSeeOther, e.destination(in.text(nextField)))
