@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	_ "embed"
 	"encoding/json"
 	"html/template"
 	"math"
@@ -79,11 +80,16 @@ func (s *Snapshot) refuse(x *exchange, r *http.Request, err error) {
 	}
 	if page {
 		h.Set("Content-Type", "text/html; charset=utf-8")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-hashes'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", errorPolicy)
+		h.Set("Referrer-Policy", "no-referrer")
 		x.WriteHeader(status)
 		if r.Method != http.MethodHead {
+			login := ""
+			if ref.Code == authn.ErrForbidden.Code {
+				login = s.loginPath
+			}
 			errorPage.Execute(x, map[string]any{
-				"Status": status, "Title": http.StatusText(status), "Message": ref.Message, "ID": x.id,
+				"Status": status, "Title": http.StatusText(status), "Message": ref.Message, "ID": x.id, "Login": login,
 			})
 		}
 		return
@@ -142,18 +148,19 @@ func isNavigation(r *http.Request) bool {
 	return false
 }
 
-var errorPage = template.Must(template.New("error").Parse(`<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{{.Status}} {{.Title}}</title>
-<h1>{{.Title}}</h1>
-<p>{{.Message}}.</p>
-<p>Request <code>{{.ID}}</code></p>
-<p><a href="/">Start page</a></p>
-</html>
-`))
+//go:embed error.html
+var errorSource string
+
+//go:embed error.css
+var errorStyle string
+
+var (
+	errorPage = template.Must(template.New("error").Funcs(template.FuncMap{
+		"style": func() template.CSS { return template.CSS(errorStyle) },
+	}).Parse(errorSource))
+	errorPolicy = "default-src 'none'; style-src 'sha256-" + styleHash(errorStyle) +
+		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 // retryLater is how long a client should wait where the gateway cannot tell.
 const retryLater = time.Second
