@@ -21,7 +21,7 @@ import (
 // [Parse] make one. It never changes afterwards.
 type Config struct {
 	Listen         string         `yaml:"listen"`
-	PublicURL      string         `yaml:"public_url"` // scheme, host, port; no path
+	PublicURL      string         `yaml:"public_url"` // scheme, host, port; no path, no default port, lower case
 	DataDir        string         `yaml:"data_dir"`   // absolute once loaded
 	ShutdownGrace  time.Duration  `yaml:"shutdown_grace"`
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
@@ -144,8 +144,8 @@ type Tokens struct {
 // Key signs or verifies the gateway's own tokens. The first one signs.
 type Key struct {
 	ID             string `yaml:"id"`
-	Algorithm      string `yaml:"algorithm"`
-	Secret         Secret `yaml:"secret"` // secret_file is read into it
+	Algorithm      string `yaml:"algorithm"` // default tokens.algorithm
+	Secret         Secret `yaml:"secret"`    // secret_file is read into it
 	SecretFile     string `yaml:"secret_file"`
 	PrivateKeyFile string `yaml:"private_key_file"`
 	PublicKeyFile  string `yaml:"public_key_file"` // verifies only
@@ -205,7 +205,7 @@ type Assertion struct {
 
 // Route sends the requests of one part of the URL space to one upstream.
 type Route struct {
-	Name            string            `yaml:"name"` // default: host and path
+	Name            string            `yaml:"name"` // unique; default: host and path, behind the methods where routes share those
 	Host            string            `yaml:"host"` // canonical: lower case, no port; "*.example.com"; "" is any
 	Path            string            `yaml:"path"`
 	Exact           bool              `yaml:"exact"`

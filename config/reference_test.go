@@ -113,7 +113,7 @@ func TestSchema(t *testing.T) {
 	if access["properties"].(map[string]any)["roles"].(map[string]any)["description"] != "Any one of them." {
 		t.Errorf("schema of access = %v, want its keys described", access)
 	}
-	if string(Schema()) != string(Schema()) {
+	if first, second := Schema(), Schema(); string(first) != string(second) {
 		t.Error("Schema differs from call to call")
 	}
 	if strings.Contains(string(Schema()), "redacted") {

@@ -11,9 +11,6 @@ import (
 //go:embed reference.yaml
 var reference []byte
 
-// Reference is the commented configuration with every key and its default.
-func Reference() []byte { return append([]byte(nil), reference...) }
-
 // Schema is the JSON Schema (2020-12) of gateway.yaml, for editors.
 func Schema() []byte {
 	s := schema{descriptions: descriptions()}

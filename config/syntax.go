@@ -158,7 +158,7 @@ func retell(err error) string {
 	case strings.HasPrefix(s, "unknown anchor"):
 		return "anchors and aliases (& and *) are not supported"
 	case strings.HasPrefix(s, "mapping values are not allowed"):
-		return "not valid YAML: a second \": \" in one value, or a key that is indented too far"
+		return "not valid YAML: write a value with a colon at its end or before a blank in quotes, and begin keys of one section in one column"
 	case strings.HasPrefix(s, "found character that cannot start any token"):
 		return "not valid YAML: a value that begins with this character is written in quotes"
 	case strings.HasPrefix(s, "cannot decode"):

@@ -3,14 +3,16 @@ package config
 import (
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 )
 
 func (v *validator) tests() {
-	var names []string
-	for _, rt := range v.c.Routes {
-		names = append(names, rt.Name)
+	names, shown := map[string]bool{}, []string(nil)
+	for i, rt := range v.c.Routes {
+		names[rt.Name] = true
+		if !v.nameFromVariable(i) {
+			shown = append(shown, rt.Name)
+		}
 	}
 	for i, t := range v.c.Tests {
 		key := fmt.Sprintf("tests[%d]", i)
@@ -22,7 +24,7 @@ func (v *validator) tests() {
 		} else {
 			v.request(key+".request", t.Request)
 		}
-		v.expect(key+".expect", t.Expect, names)
+		v.expect(key+".expect", t.Expect, names, shown)
 	}
 }
 
@@ -53,7 +55,19 @@ func (v *validator) request(key, s string) {
 	}
 }
 
-func (v *validator) expect(key string, e Expect, routes []string) {
+// nameFromVariable reports whether the name of a route may hold what a
+// variable held, so that no hint shows it.
+func (v *validator) nameFromVariable(i int) bool {
+	key := fmt.Sprintf("routes[%d].", i)
+	for _, part := range []string{"name", "host", "path"} {
+		if strings.Contains(v.raws[key+part], "${") {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *validator) expect(key string, e Expect, routes map[string]bool, shown []string) {
 	nothing := true
 	for name := range fieldsOf(expectType) {
 		nothing = nothing && !v.given(key+"."+name)
@@ -64,10 +78,10 @@ func (v *validator) expect(key string, e Expect, routes []string) {
 	if v.given(key + ".status") {
 		v.within(key+".status", e.Status, 100, 599)
 	}
-	if v.given(key+".route") && !slices.Contains(routes, e.Route) {
+	if v.given(key+".route") && !routes[e.Route] {
 		hint := ""
 		if v.raws[key+".route"] == e.Route {
-			hint = didYouMean(e.Route, routes)
+			hint = didYouMean(e.Route, shown)
 		}
 		v.bad(key+".route", "no route has this name", hint)
 	}
