@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -26,12 +27,28 @@ type Identity struct {
 	// Issuer is empty for the gateway's own tokens. Users of different issuers
 	// are different, whatever their IDs.
 	Issuer          string
-	ID, Email, Name string
+	ID, Email, Name string // Email is canonical, and empty if its issuer never verified it
 	Roles           []string
 	Claims          map[string]any // the whole claim set, numbers as json.Number
 	Token, Session  string         // jti and sid: what a revocation names
 	Generation      int64
 	Issued, Expires time.Time // Expires is exp, without leeway
+}
+
+// Claim is a claim by its name, or nil. A name with dots that no claim has
+// leads into objects: Keycloak keeps its roles in realm_access.roles.
+func (id *Identity) Claim(name string) any { return lookup(id.Claims, name) }
+
+func lookup(claims map[string]any, name string) any {
+	if v, there := claims[name]; there {
+		return v
+	}
+	first, rest, dotted := strings.Cut(name, ".")
+	inner, ok := claims[first].(map[string]any)
+	if !dotted || !ok {
+		return nil
+	}
+	return lookup(inner, rest)
 }
 
 // A Verifier turns a token into the identity it proves. The error is

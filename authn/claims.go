@@ -220,23 +220,3 @@ func (c *claimReader) started(latest time.Time) {
 		}
 	}
 }
-
-// lookup finds a claim by its own name, else by a dotted path through objects:
-// Keycloak keeps its roles in realm_access.roles.
-func lookup(claims map[string]any, name string) any {
-	if v, there := claims[name]; there {
-		return v
-	}
-	for {
-		first, rest, dotted := strings.Cut(name, ".")
-		v := claims[first]
-		if !dotted {
-			return v
-		}
-		inner, ok := v.(map[string]any)
-		if !ok {
-			return nil
-		}
-		claims, name = inner, rest
-	}
-}

@@ -213,3 +213,30 @@ func TestMaxAge(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckMedia(t *testing.T) {
+	for media, good := range map[string]bool{
+		"": true, "application/json": true, "application/json; charset=utf-8": true, "application/jwk-set+json": true, "text/plain": true,
+		"application/octet-stream": true, "text/html": false, "application/xml": false, "json": false, ";": false,
+	} {
+		if err := checkMedia(media); (err == nil) != good {
+			t.Errorf("checkMedia(%q) = %v, want good %v", media, err, good)
+		}
+	}
+}
+
+func TestDue(t *testing.T) {
+	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	away := errors.New("away")
+	for want, k := range map[time.Duration]*remoteKeys{
+		0:               {},
+		coolDownAtFirst: {tried: now, err: away},
+		refreshMin:      {tried: now, err: away, set: &jwkSet{}, fetched: now, maxAge: time.Hour},
+		time.Hour:       {tried: now, set: &jwkSet{}, fetched: now.Add(time.Hour), maxAge: time.Hour}, // the clock was set back
+	} {
+		k.now = func() time.Time { return now }
+		if got := k.due(); got != want {
+			t.Errorf("due = %v, want %v", got, want)
+		}
+	}
+}

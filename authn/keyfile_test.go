@@ -15,6 +15,9 @@ func TestKeyFolder(t *testing.T) {
 	if err := CheckKeys(cfg); err != nil {
 		t.Errorf("CheckKeys: %v", err)
 	}
+	if keys, err := ReadKeys(cfg); err != nil || len(keys.List()) > 0 {
+		t.Errorf("ReadKeys = %+v, %v, want none", keys, err)
+	}
 	if _, err := os.Stat(cfg.DataDir); err == nil {
 		t.Error("CheckKeys made the data folder")
 	}

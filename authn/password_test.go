@@ -53,6 +53,7 @@ func TestVerifyCostsTheSame(t *testing.T) {
 		{"wrong, of lower cost", fakeHash(4), "wrong", false, 1 << 10},
 		{"wrong, of half the cost", fakeHash(9), "wrong", false, 1 << 10},
 		{"of higher cost", fakeHash(12), "right", true, 1 << 12},
+		{"of absurd cost", fakeHash(17), "right", false, 1 << 10},
 		{"no bcrypt hash", "{SHA}xyz", "right", false, 1 << 10},
 		{"cut hash", fakeHash(10)[:30], "right", false, 1 << 10},
 		{"damaged hash", damaged, "right", false, 1 << 10},

@@ -75,6 +75,8 @@ type keyboard struct {
 var keyboards = []keyboard{
 	{[]string{"`1234567890-=", " qwertyuiop[]\\", " asdfghjkl;'", " zxcvbnm,./"},
 		[]string{"~!@#$%^&*()_+", " QWERTYUIOP{}|", " ASDFGHJKL:\"", " ZXCVBNM<>?"}, true, 94, 4.6},
+	{[]string{"`1234567890[]", " ',.pyfgcrl/=\\", " aoeuidhtns-", " ;qjkxbmwvz"},
+		[]string{"~!@#$%^&*(){}", " \"<>PYFGCRL?+|", " AOEUIDHTNS_", " :QJKXBMWVZ"}, true, 94, 4.6},
 	{[]string{"789", "456", "123", "0"}, nil, false, 10, 3},
 }
 

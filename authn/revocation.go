@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +60,7 @@ type RevocationLog interface {
 type RevocationList struct {
 	log    RevocationLog
 	now    func() time.Time
-	seeds  [2]maphash.Seed
+	seeds  [3][2]maphash.Seed // of each kind
 	shards [revocationShards]revocationShard
 	loaded atomic.Bool
 
@@ -99,7 +100,10 @@ type userMark struct {
 // NewRevocationList is the copy of log. It refuses everybody until Load or
 // Follow has read the log once.
 func NewRevocationList(log RevocationLog, now func() time.Time) *RevocationList {
-	l := &RevocationList{log: log, now: now, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+	l := &RevocationList{log: log, now: now}
+	for i := range l.seeds {
+		l.seeds[i] = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	}
 	for i := range l.shards {
 		l.shards[i].ids = make(map[revocationKey]uint32)
 		l.shards[i].users = make(map[revocationKey]userMark)
@@ -308,24 +312,20 @@ func (l *RevocationList) shard(k revocationKey) *revocationShard {
 	return &l.shards[k[0]%revocationShards]
 }
 
-// key hashes every part together with its length, so that no two lists of
-// parts are the same text.
+// key is the hash of an ID under the seeds of its kind, with the issuer's mixed
+// in. Nobody knows the seeds, so that nobody can choose two that are equal.
 func (l *RevocationList) key(kind RevocationKind, issuer, id string) revocationKey {
-	a := l.hash(l.seeds[0], kind, issuer, id)
-	b := l.hash(l.seeds[1], kind, issuer, id)
-	return revocationKey{uint32(a), uint32(a >> 32), uint32(b)}
-}
-
-func (l *RevocationList) hash(seed maphash.Seed, kind RevocationKind, issuer, id string) uint64 {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	for _, part := range [...]string{string(kind), issuer, id} {
-		n := len(part)
-		h.WriteByte(byte(n))
-		h.WriteByte(byte(n >> 8))
-		h.WriteByte(byte(n >> 16))
-		h.WriteByte(byte(n >> 24))
-		h.WriteString(part)
+	seeds := &l.seeds[0]
+	switch kind {
+	case RevokeSession:
+		seeds = &l.seeds[1]
+	case RevokeUser:
+		seeds = &l.seeds[2]
 	}
-	return h.Sum64()
+	a, b := maphash.String(seeds[0], id), maphash.String(seeds[1], id)
+	if issuer != "" {
+		a ^= bits.RotateLeft64(maphash.String(seeds[0], issuer), 17)
+		b ^= bits.RotateLeft64(maphash.String(seeds[1], issuer), 17)
+	}
+	return revocationKey{uint32(a), uint32(a >> 32), uint32(b)}
 }

@@ -21,7 +21,8 @@ func TestPasswordStrength(t *testing.T) {
 		"aaaaaaaaaaaaaaaa", "qwertyuiop", "zxcvbnm,./", "abcdefghijklmnop", "zyxwvutsr", "iloveyou", "monkey", "dragon12",
 		"31.12.1999", "19991231", "1qaz2wsx", "abcabcabcabcabc", "passwordpassword", "ééééééééééé",
 		"jones", "annjones", "ann.jones", "ann.jones@example.com", "AnnJones", "4nnj0nes", "ann1999", "147258369")
-	score(1, 2, "trustno1butme", "sunshine1987!", "monkeydragon42")
+	score(0, 1, "trustno1butme", "sunshine1987!", "monkeydragon42", "hunter2hunter2")
+	score(2, 3, "purple-monkey-42")
 	score(3, 4, "correct horse battery staple", "x7#kQ9!zLp", "корова летит над лесом", "日本語のパスワードです",
 		"Tr0ub4dour&3-and-more", "vEry-unlikely-phrase-97")
 }

@@ -154,7 +154,7 @@ func TestHolds(t *testing.T) {
 		{"o", "v", false}, {"o.k", "v", true}, {"a.b", "literal", true},
 		{"missing", "", false}, {"missing", false, false},
 	} {
-		if got := holds(claimNamed(claims, c.name), c.want); got != c.ok {
+		if got := holds((&authn.Identity{Claims: claims}).Claim(c.name), c.want); got != c.ok {
 			t.Errorf("claim %s holds %v: %v, want %v", c.name, c.want, got, c.ok)
 		}
 	}
@@ -174,7 +174,7 @@ func TestIdentityEncoding(t *testing.T) {
 		{"percent", ",", "{claim.deep.er}", "down"},
 		{"percent", ",", "fixed", "fixed"},
 	} {
-		set, err := compileIdentity(config.Identity{Headers: map[string]string{"X-H": c.template}, RolesSeparator: c.separator, Encoding: c.encoding}, nil)
+		set, err := compileIdentity(&config.Config{Identity: config.Identity{Headers: map[string]string{"X-H": c.template}, RolesSeparator: c.separator, Encoding: c.encoding}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func FuzzIdentityHeader(f *testing.F) {
 	f.Add("\xff\x85", " ", true)
 	f.Fuzz(func(t *testing.T, name, role string, utf bool) {
 		encoding := map[bool]string{true: "utf8", false: "percent"}[utf]
-		set, err := compileIdentity(config.Identity{Headers: map[string]string{"X-N": "{name}", "X-R": "{roles}"}, RolesSeparator: ",", Encoding: encoding}, nil)
+		set, err := compileIdentity(&config.Config{Identity: config.Identity{Headers: map[string]string{"X-N": "{name}", "X-R": "{roles}"}, RolesSeparator: ",", Encoding: encoding}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,15 +13,6 @@ import (
 	"gatehouse/config"
 )
 
-// defaultIdentityHeaders tell the upstream who the user is where identity.headers
-// is left out.
-var defaultIdentityHeaders = map[string]string{
-	"X-Forwarded-User":               "{id}",
-	"X-Forwarded-Email":              "{email}",
-	"X-Forwarded-Preferred-Username": "{name}",
-	"X-Forwarded-Groups":             "{roles}",
-}
-
 // A headerSet is the identity headers of one route, compiled.
 type headerSet struct {
 	headers   []identityHeader
@@ -34,31 +25,15 @@ type identityHeader struct {
 	template config.Template
 }
 
-// compileIdentity lays a route's identity_headers over identity.headers, by
-// name. An empty template drops a header.
-func compileIdentity(c config.Identity, route map[string]string) (headerSet, error) {
-	set := headerSet{separator: c.RolesSeparator, utf8: c.Encoding == "utf8"}
-	base := c.Headers
-	if len(base) == 0 {
-		base = defaultIdentityHeaders
-	}
-	templates := map[string]string{} // by folded name
-	names := map[string]string{}
-	for _, layer := range []map[string]string{base, route} {
-		for name, template := range layer {
-			key := spelling(name)
-			templates[key], names[key] = template, http.CanonicalHeaderKey(name)
-		}
-	}
-	for key, text := range templates {
-		if text == "" {
-			continue
-		}
+// compileIdentity compiles the identity headers of a route.
+func compileIdentity(c *config.Config, rt *config.Route) (headerSet, error) {
+	set := headerSet{separator: c.Identity.RolesSeparator, utf8: c.Identity.Encoding == "utf8"}
+	for name, text := range c.IdentityHeaders(rt) {
 		template, err := config.ParseTemplate(text)
 		if err != nil {
-			return set, fmt.Errorf("identity header %q: %w", names[key], err)
+			return set, fmt.Errorf("identity header %q: %w", name, err)
 		}
-		set.headers = append(set.headers, identityHeader{names[key], template})
+		set.headers = append(set.headers, identityHeader{http.CanonicalHeaderKey(name), template})
 	}
 	slices.SortFunc(set.headers, func(a, b identityHeader) int { return cmp.Compare(a.name, b.name) })
 	return set, nil
@@ -105,22 +80,8 @@ func (set *headerSet) value(part config.Part, id *authn.Identity) string {
 	case "roles":
 		return set.join(id.Roles)
 	default:
-		return set.claim(claimNamed(id.Claims, part.Claim))
+		return set.claim(id.Claim(part.Claim))
 	}
-}
-
-// claimNamed finds a claim by its name; a name with dots that no claim has
-// leads into objects (`realm_access.roles`).
-func claimNamed(claims map[string]any, name string) any {
-	if claim, ok := claims[name]; ok {
-		return claim
-	}
-	first, rest, ok := strings.Cut(name, ".")
-	if !ok {
-		return nil
-	}
-	inner, _ := claims[first].(map[string]any)
-	return claimNamed(inner, rest)
 }
 
 func (set *headerSet) claim(claim any) string {
@@ -186,28 +147,5 @@ func (set *headerSet) passes(s string, i int, separator string) bool {
 		return i > 0 && i < len(s)-1
 	default:
 		return !strings.Contains(separator, string(c))
-	}
-}
-
-// spelling is the form in which two header names are the same to some upstream:
-// CGI and WSGI servers take `X_Forwarded_User` for X-Forwarded-User, others a
-// dot or a space.
-func spelling(name string) string {
-	b := make([]byte, len(name))
-	spell(b, name)
-	return string(b)
-}
-
-func spell(dst []byte, name string) {
-	for i := 0; i < len(name); i++ {
-		c := name[i]
-		switch {
-		case 'A' <= c && c <= 'Z':
-			c += 'a' - 'A'
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-		default:
-			c = '-'
-		}
-		dst[i] = c
 	}
 }

@@ -14,9 +14,9 @@ type segment struct {
 	wild bool
 }
 
-// parsePattern takes apart a path that config has found valid. `/a` covers
-// itself and all below it; `/a/` and `/a/{rest...}` only what is below; an
-// exact route only the path itself.
+// parsePattern takes apart a path that config has found valid. `/a` and `/a/`
+// cover /a and all below it: who protects /admin/ means /admin as well.
+// `/a/{rest...}` is only what is below; an exact route only the path itself.
 func parsePattern(path string, exact bool) pattern {
 	p := pattern{here: true, below: !exact}
 	for name := range strings.SplitSeq(path[1:], "/") {
@@ -32,9 +32,16 @@ func parsePattern(path string, exact bool) pattern {
 	}
 	if last := len(p.segments) - 1; !exact && p.segments[last].text == "" {
 		p.segments = p.segments[:last]
-		p.here = false
 	}
 	return p
+}
+
+// narrower reports whether p, which meets q, has more to say of a path than q.
+func (p pattern) narrower(q pattern) bool {
+	if len(p.segments) != len(q.segments) {
+		return len(p.segments) > len(q.segments)
+	}
+	return len(p.parts()) < len(q.parts())
 }
 
 // fits reports whether a decoded path is one of the pattern's.

@@ -55,7 +55,7 @@ func compileRoutes(c *config.Config) ([]*Route, config.Problems) {
 			rt.remove = append(rt.remove, http.CanonicalHeaderKey(name))
 		}
 		var err error
-		if rt.identity, err = compileIdentity(c.Identity, cr.IdentityHeaders); err != nil {
+		if rt.identity, err = compileIdentity(c, &cr); err != nil {
 			problems = append(problems, c.Problem(rt.key+".identity_headers", "%v", err))
 		}
 		if rt.target, err = parseTarget(cr.Upstream[0].URL); err != nil {

@@ -59,10 +59,10 @@ func NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
 		endpoints:   o.Endpoints,
 		verifier:    o.Verifier,
 		assert:      o.Assert,
-		https:       strings.HasPrefix(c.PublicURL, "https://"),
+		https:       c.HTTPS(),
 		realm:       strings.Map(quotable, c.Tokens.Audience),
 		loginPath:   loginPath(c),
-		credentials: newCredentialReader(strings.HasPrefix(c.PublicURL, "https://")),
+		credentials: newCredentialReader(c.HTTPS()),
 		cross:       newCrossOrigin(c.PublicURL),
 	}
 	if s.verifier == nil {
@@ -72,19 +72,7 @@ func NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	names := []string{c.Identity.Assertion.Header}
-	for name := range c.Identity.Headers {
-		names = append(names, name)
-	}
-	for _, rt := range routes {
-		for _, h := range rt.identity.headers {
-			names = append(names, h.name)
-		}
-		for name := range rt.IdentityHeaders {
-			names = append(names, name)
-		}
-	}
-	s.stripper = newStripper(names)
+	s.stripper = stripper{c.IdentityNames()}
 	s.routes = rank(routes)
 	s.table = newTable(s.routes)
 	if problems := s.unreachable(); len(problems) > 0 {
@@ -271,6 +259,9 @@ func (s *Snapshot) match(r *http.Request, d *Decision) error {
 				}
 			}
 		}
+	}
+	if rt := s.table.otherSlash(d.Route, loc.host, path, method); rt != nil && !slices.Contains(d.Also, rt) {
+		d.Also = append(d.Also, rt)
 	}
 	var err error
 	d.URL, err = d.Route.upstreamURL(loc)

@@ -4,23 +4,14 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"gatehouse/config"
 )
 
-// A stripper removes from client requests what only the gateway may say. Its
-// names are in the form of spelling.
+// A stripper removes from client requests what only the gateway may say. Names
+// are in the form of config.HeaderSpelling.
 type stripper struct {
 	identity map[string]bool // identity headers of every route
-}
-
-func newStripper(names []string) stripper {
-	s := stripper{map[string]bool{}}
-	for name := range defaultIdentityHeaders {
-		s.identity[spelling(name)] = true
-	}
-	for _, name := range names {
-		s.identity[spelling(name)] = true
-	}
-	return s
 }
 
 // What a header of a client may be to an upstream.
@@ -78,32 +69,41 @@ func clientHeader(key string) int {
 // strip removes headers from h and returns the names of those that spoke of
 // identity.
 func (s stripper) strip(h http.Header, trusted bool) (forged []string) {
-	var buf [64]byte
 	for name := range h {
-		if len(name) > len(buf) {
-			if key := spelling(name); s.identity[key] || clientHeader(key) != 0 {
-				delete(h, name)
-			}
-			continue
-		}
-		key := buf[:len(name)]
-		spell(key, name)
-		if s.identity[string(key)] {
+		key := folded(name)
+		switch kind := clientHeader(key); {
+		case s.identity[key]:
 			forged = append(forged, name)
 			delete(h, name)
-			continue
-		}
-		kind := clientHeaders[string(key)]
-		if kind == 0 && key[0] == 'x' {
-			kind = clientHeader(string(key))
-		}
-		odd := kind != 0 && !strings.EqualFold(name, string(key))
-		if odd || kind == routing || kind == origin && !trusted {
+		case kind == routing, kind == origin && !trusted, kind != 0 && !strings.EqualFold(name, key):
 			delete(h, name)
 		}
 	}
 	return forged
 }
+
+// folded is config.HeaderSpelling without the work for the names that nearly
+// all requests have.
+func folded(name string) string {
+	if key, ok := commonHeaders[name]; ok {
+		return key
+	}
+	return config.HeaderSpelling(name)
+}
+
+var commonHeaders = func() map[string]string {
+	m := map[string]string{}
+	for _, name := range []string{
+		"Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Connection", "Content-Length",
+		"Content-Type", "Cookie", "Dnt", "If-Modified-Since", "If-None-Match", "Origin", "Pragma", "Priority", "Range",
+		"Referer", "Sec-Ch-Ua", "Sec-Ch-Ua-Mobile", "Sec-Ch-Ua-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode",
+		"Sec-Fetch-Site", "Sec-Fetch-User", "Te", "Upgrade-Insecure-Requests", "User-Agent", "X-Forwarded-For",
+		"X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "X-Request-Id", "X-Requested-With",
+	} {
+		m[name] = config.HeaderSpelling(name)
+	}
+	return m
+}()
 
 // trailers returns the names of r's announced trailers that may pass: none
 // that speaks of identity, framing, routing or credentials (RFC 9110, section
@@ -111,7 +111,7 @@ func (s stripper) strip(h http.Header, trusted bool) (forged []string) {
 func (s stripper) trailers(announced http.Header) []string {
 	var names []string
 	for name := range announced {
-		key := spelling(name)
+		key := config.HeaderSpelling(name)
 		if s.identity[key] || clientHeader(key) != 0 || forbiddenTrailers[key] {
 			continue
 		}

@@ -23,6 +23,10 @@ type table struct {
 	wild  []wildHost // longest suffix first
 	any   *node
 
+	// slashes says that some route fits a path with, but not without, a final
+	// slash, or the other way round.
+	slashes bool
+
 	// folded is the same table with every literal segment folded. Routes that
 	// differ in case only share a place in it, so a look-up finds all of them.
 	folded *table
@@ -51,6 +55,7 @@ func buildTable(routes []*Route, spell func(string) string) *table {
 	t := &table{exact: map[string]*node{}}
 	for _, rt := range routes {
 		t.root(rt.Host).add(rt, spell)
+		t.slashes = t.slashes || rt.pattern.here != rt.pattern.below
 	}
 	slices.SortFunc(t.wild, func(a, b wildHost) int { return cmp.Compare(len(b.suffix), len(a.suffix)) })
 	return t
@@ -139,6 +144,24 @@ func (t *table) matchReading(host, path, method string) []*Route {
 		}
 		return len(found) > exact || exact > 0 && slices.Contains(routes, found[0])
 	})
+	return found
+}
+
+// otherSlash is the route of the path with its final slash added or taken away,
+// if that is narrower than rt: many servers take `/admin/` for `/admin`. A
+// broader one is what rt was carved out of.
+func (t *table) otherSlash(rt *Route, host, path, method string) *Route {
+	if !t.slashes || path == "/" {
+		return nil
+	}
+	other := strings.TrimSuffix(path, "/")
+	if other == path {
+		other += "/"
+	}
+	found := t.match(host, other, method)
+	if found == nil || found == rt || !found.pattern.narrower(rt.pattern) {
+		return nil
+	}
 	return found
 }
 

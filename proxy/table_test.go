@@ -60,7 +60,7 @@ func TestTableMostSpecificWins(t *testing.T) {
 		{"GET x /d", "/"},
 		{"GET x /d/", "/d/{rest...}"},
 		{"GET x /d/x/y", "/d/{rest...}"},
-		{"GET x /f", "/"},
+		{"GET x /f", "/f/"},
 		{"GET x /f/", "/f/"},
 		{"GET x /m", "GET /m"},
 		{"HEAD x /m", "GET /m"},
@@ -209,7 +209,8 @@ func TestConflictsQuoteBothRoutes(t *testing.T) {
 		{[]string{"GET /a/{x}", "POST /{y}/b"}, ""},
 		{[]string{"a.example /a", "b.example /a", "/a"}, ""},
 		{[]string{"/a/{x}", "/a/b", "/{rest...}"}, ""},
-		{[]string{"/a/", "/a/{rest...}"}, "match the same requests"},
+		{[]string{"/a/", "/a"}, "match the same requests"},
+		{[]string{"/a/", "/a/{rest...}"}, ""},
 	} {
 		got := conflicts(testRoutes(t, c.routes...)).Error()
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
