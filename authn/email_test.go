@@ -113,7 +113,7 @@ func TestCanonicalEmail(t *testing.T) {
 // seen.
 func TestCanonicalEmailFolds(t *testing.T) {
 	for r := rune(0x80); r <= unicode.MaxRune; r++ {
-		hidden := unicode.In(r, unicode.C, unicode.Z, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+		hidden := unicode.In(r, unicode.Cc, unicode.Cf, unicode.Z, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 		if !utf8.ValidRune(r) || unicode.SimpleFold(r) == r && !hidden {
 			continue
 		}

@@ -48,6 +48,15 @@ func Status(r *authn.Refusal) int {
 	return http.StatusInternalServerError
 }
 
+// StatusOf is the status of the answer to r, which d refuses with ref: that of
+// the refusal, or 302 for a browser that is sent to sign in.
+func (s *Snapshot) StatusOf(r *http.Request, d Decision, ref *authn.Refusal) int {
+	if s.loginPath != "" && isNavigation(r) && d.wantsLogin(ref) {
+		return http.StatusFound
+	}
+	return Status(ref)
+}
+
 // refuse writes the answer to a request that is refused. It is the only place
 // that writes an error. Browsers' navigations get a page, or are sent to log in
 // where that could help; everything else gets JSON.
@@ -72,7 +81,7 @@ func (s *Snapshot) refuse(x *exchange, r *http.Request, err error) {
 	}
 
 	page := isNavigation(r)
-	if page && s.loginPath != "" && x.decision.wantsLogin(ref) {
+	if s.StatusOf(r, x.decision, ref) == http.StatusFound {
 		h.Set("Location", s.loginPath+"?next="+url.QueryEscape(r.URL.RequestURI()))
 		h.Add("Vary", "Accept, Sec-Fetch-Mode")
 		x.WriteHeader(http.StatusFound)

@@ -120,6 +120,12 @@ type Decision struct {
 	preflight http.Header // the answer to a CORS preflight
 }
 
+// Forwards reports whether the request goes to the route's upstream: it is
+// neither for the gateway itself nor a CORS preflight, which it answers.
+func (d *Decision) Forwards() bool {
+	return d.Endpoint == nil && d.Route != nil && d.preflight == nil
+}
+
 // Passed is a route that a request did not take.
 type Passed struct {
 	Route *Route
@@ -135,10 +141,16 @@ func (s *Snapshot) Decide(r *http.Request) (Decision, error) {
 	return s.decide(r, s.identify)
 }
 
-// Explain is Decide for a request of as, who may be nobody (nil), and says why
-// other routes were passed over.
+// DecideAs is Decide for a request of as, who may be nobody (nil), whatever
+// credentials the request has.
+func (s *Snapshot) DecideAs(r *http.Request, as *authn.Identity) (Decision, error) {
+	return s.decide(r, func(*http.Request, *Decision) (*authn.Identity, error) { return as, nil })
+}
+
+// Explain is DecideAs, and says why other routes were passed over, which costs
+// as much as there are routes.
 func (s *Snapshot) Explain(r *http.Request, as *authn.Identity) (Decision, error) {
-	d, err := s.decide(r, func(*http.Request, *Decision) (*authn.Identity, error) { return as, nil })
+	d, err := s.DecideAs(r, as)
 	if d.Host != "" {
 		d.Passed = s.passed(r, &d)
 	}

@@ -1,0 +1,58 @@
+# make run, test, bench, fuzz, check, build, setup
+
+GO      ?= go
+FUZZTIME ?= 10s
+# What the end-to-end tests start, from the distribution's packages.
+PROGRAMS := radicale prometheus htpasswd curl
+PACKAGES := radicale prometheus apache2-utils curl ca-certificates
+
+.DEFAULT_GOAL := build
+.PHONY: run test lint check bench fuzz build setup
+
+run:
+	$(GO) run ./cmd/gatehouse
+
+# Static: no C library, so that it runs in an empty container. The flags are
+# those of the Dockerfile.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/gatehouse ./cmd/gatehouse
+
+test: setup lint check
+	$(GO) test -race $(TESTFLAGS) ./...
+
+lint:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+		printf 'not formatted, run gofmt -w:\n%s\n' "$$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+# Every gateway.yaml in the repository loads, and its tests: hold.
+check: build
+	@find . -name gateway.yaml -not -path '*/testdata/*' -not -path './.git/*' | sort | while read -r file; do \
+		echo "bin/gatehouse check --config $$file"; \
+		out=$$(./bin/gatehouse check --config "$$file" 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }; \
+	done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Each fuzz target by itself, FUZZTIME long: `go test -fuzz` takes only one.
+fuzz:
+	@grep -rn --include='*_test.go' -oE '^func Fuzz[A-Za-z0-9_]*' . | sed -E 's|^(.*)/[^/]*:[0-9]+:func |\1 |' | sort -u | \
+	while read -r dir target; do \
+		echo "fuzz $$dir $$target $(FUZZTIME)"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null || exit 1; \
+	done
+
+# Installs what the tests start and this machine lacks. The packages would
+# start services of their own: policy-rc.d is Debian's way to say no.
+setup:
+	@missing=; for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "not installed:$$missing; the tests that need them are skipped (as root on Debian: make setup)" >&2; exit 0; fi; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then \
+		printf '#!/bin/sh\nexit 101\n' >$$policy; chmod +x $$policy; trap "rm -f $$policy" EXIT; fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -q </dev/null && apt-get install -q -y --no-install-recommends $(PACKAGES) </dev/null

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"gatehouse/config"
+)
+
+// listen opens a TCP address of the configuration.
+func listen(cfg *config.Config, key, address string) (*net.TCPListener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		p := cfg.Problem(key, "%s %q: the port is in use", key, address)
+		p.Hint = "another program, perhaps another gatehouse, listens there"
+		return nil, p
+	}
+	if err != nil {
+		return nil, cfg.Problem(key, "%s %q: %v", key, address, err)
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// A front is the public listener and everything that was accepted from it. It
+// outlives configurations: [front.use] says how connections are served that
+// arrive from now on.
+//
+// # Why
+//
+// http.Server reads its limits whenever it likes, so they cannot be changed
+// while it runs. A configuration with other limits gets another http.Server,
+// fed from the same listener, and the connections of the one before stay with
+// it until they end.
+type front struct {
+	listener *net.TCPListener
+	handler  http.Handler
+	log      *slog.Logger
+
+	accepted chan net.Conn
+	closing  chan struct{}              // closed when no connection is accepted any more
+	tls      atomic.Pointer[tls.Config] // nil: plain HTTP/1.1
+	gate     gate
+
+	base context.Context // of every request
+	cut  context.CancelFunc
+
+	mu      sync.Mutex
+	limits  serverLimits
+	tap     *tap
+	servers []*http.Server
+	serving sync.WaitGroup
+
+	requests atomic.Int64 // that are being answered, upgraded connections included
+	quiet    atomic.Bool  // set once no request can begin any more
+	idle     chan struct{}
+	onIdle   func()
+}
+
+// serverLimits are what an http.Server is made with.
+type serverLimits struct {
+	header, idle time.Duration
+	bytes        int
+}
+
+func newFront(l *net.TCPListener, handler http.Handler, log *slog.Logger) *front {
+	f := &front{listener: l, handler: handler, log: log,
+		accepted: make(chan net.Conn), closing: make(chan struct{}), idle: make(chan struct{})}
+	f.base, f.cut = context.WithCancel(context.Background())
+	f.onIdle = sync.OnceFunc(func() { close(f.idle) })
+	f.gate.changed.L = &f.gate.mu
+	return f
+}
+
+// use serves connections that are accepted from now on as cfg says; certificates
+// is nil for plain HTTP.
+func (f *front) use(cfg *config.Config, certificates *tls.Config) {
+	f.tls.Store(certificates)
+	f.gate.limit(cfg.Limits.Connections)
+	limits := serverLimits{cfg.Limits.HeaderTimeout, cfg.Limits.IdleTimeout, cfg.Limits.HeaderBytes}
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tap != nil && f.limits == limits {
+		return
+	}
+	// HTTP/2 only where TLS negotiated it: without TLS there is none.
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	server := &http.Server{
+		Handler:                      f,
+		ReadHeaderTimeout:            limits.header, // net/http bounds the TLS handshake by it as well
+		IdleTimeout:                  limits.idle,
+		MaxHeaderBytes:               limits.bytes,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is the gateway's to answer and to log
+		Protocols:                    protocols,
+		ErrorLog:                     errorLog(f.log),
+		BaseContext:                  func(net.Listener) context.Context { return f.base },
+	}
+	next := &tap{from: f, done: make(chan struct{})}
+	f.serving.Go(func() { _ = server.Serve(next) }) // ends with its tap
+	if f.tap != nil {
+		_ = f.tap.Close()
+	}
+	f.tap, f.limits = next, limits
+	f.servers = append(f.servers, server)
+}
+
+// run accepts connections until drain or close.
+func (f *front) run() error {
+	var pause time.Duration
+	for f.gate.enter() {
+		tcp, err := f.listener.AcceptTCP()
+		if err != nil {
+			f.gate.leave()
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			// Out of file descriptors, most likely. It passes.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			f.log.Warn("cannot accept connections", "error", err, "retry_in", pause)
+			select {
+			case <-time.After(pause):
+			case <-f.closing:
+				return nil
+			}
+			continue
+		}
+		pause = 0
+		var conn net.Conn = &watched{TCPConn: tcp, leave: sync.OnceFunc(f.gate.leave)}
+		if c := f.tls.Load(); c != nil {
+			conn = tls.Server(conn, c) // the handshake is the server's, outside this loop
+		}
+		select {
+		case f.accepted <- conn:
+		case <-f.closing:
+			_ = conn.Close()
+			return nil
+		}
+	}
+	return nil
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.requests.Add(1)
+	defer func() {
+		if f.requests.Add(-1) == 0 && f.quiet.Load() {
+			f.onIdle()
+		}
+	}()
+	f.handler.ServeHTTP(w, r)
+}
+
+// drain accepts no more and waits until every request is answered and every
+// upgraded connection has ended, or until ctx ends.
+func (f *front) drain(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, s := range f.stopAccepting() {
+		s.SetKeepAlivesEnabled(false)
+		wg.Go(func() { _ = s.Shutdown(ctx) }) // its error is that of ctx
+	}
+	wg.Wait()
+	if ctx.Err() == nil {
+		// Shutdown knows nothing of upgraded connections.
+		f.quiet.Store(true)
+		if f.requests.Load() == 0 {
+			f.onIdle()
+		}
+		select {
+		case <-f.idle:
+		case <-ctx.Done():
+		}
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%d requests did not end in time", f.requests.Load())
+	}
+	return nil
+}
+
+// close ends every connection that is left, upgraded ones by their request's
+// context, and waits a moment for the handlers to notice.
+func (f *front) close() {
+	servers := f.stopAccepting()
+	f.cut()
+	for _, s := range servers {
+		_ = s.Close()
+	}
+	f.quiet.Store(true)
+	if f.requests.Load() == 0 {
+		f.onIdle()
+	}
+	select {
+	case <-f.idle:
+	case <-time.After(time.Second):
+	}
+	f.serving.Wait()
+}
+
+// stopAccepting returns the servers that still have connections to end.
+func (f *front) stopAccepting() []*http.Server {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.closing:
+	default:
+		close(f.closing)
+		_ = f.listener.Close()
+		f.gate.shut()
+	}
+	return f.servers
+}
+
+// A tap is the listener of one http.Server. It gives what the front accepts.
+type tap struct {
+	from *front
+	done chan struct{}
+	once sync.Once
+}
+
+func (t *tap) Accept() (net.Conn, error) {
+	select {
+	case conn := <-t.from.accepted:
+		return conn, nil
+	case <-t.done:
+		return nil, net.ErrClosed
+	case <-t.from.closing:
+		return nil, net.ErrClosed
+	}
+}
+
+func (t *tap) Close() error {
+	t.once.Do(func() { close(t.done) })
+	return nil
+}
+
+func (t *tap) Addr() net.Addr { return t.from.listener.Addr() }
+
+// A gate lets at most max connections be open at once; others wait in the
+// system's queue. max 0 is no limit. x/net's LimitListener cannot change its
+// limit, and a reload may.
+type gate struct {
+	mu        sync.Mutex
+	changed   sync.Cond
+	open, max int
+	closed    bool
+}
+
+func (g *gate) limit(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.max = n
+	g.changed.Broadcast()
+}
+
+// enter waits for a place. It is false once the gate is shut.
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for !g.closed && g.max > 0 && g.open >= g.max {
+		g.changed.Wait()
+	}
+	g.open++
+	return !g.closed
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open--
+	g.changed.Signal()
+}
+
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	g.changed.Broadcast()
+}
+
+// A watched connection gives its place back when it is closed. It keeps
+// *net.TCPConn's ReadFrom, by which the kernel copies from file to connection.
+type watched struct {
+	*net.TCPConn
+	leave func()
+}
+
+func (c *watched) Close() error {
+	defer c.leave()
+	return c.TCPConn.Close()
+}

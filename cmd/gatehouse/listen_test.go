@@ -1,0 +1,307 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gatehouse/config"
+)
+
+// startFront runs a front on a free port with an otherwise empty configuration.
+func startFront(t *testing.T, limits config.Limits, certificates *tls.Config, handler http.HandlerFunc) *front {
+	t.Helper()
+	cfg := &config.Config{Limits: limits}
+	l, err := listen(cfg, "listen", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFront(l, handler, slog.New(slog.DiscardHandler))
+	f.use(cfg, certificates)
+	done := make(chan error, 1)
+	go func() { done <- f.run() }()
+	t.Cleanup(func() {
+		f.close()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+		if n := f.gate.open; n > 1 { // one is for whoever comes next
+			t.Errorf("%d places were not given back", n-1)
+		}
+	})
+	return f
+}
+
+// A rawClient speaks HTTP/1.1 on one connection.
+type rawClient struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func dial(t *testing.T, f *front) rawClient {
+	t.Helper()
+	c, err := net.Dial("tcp", f.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return rawClient{c, bufio.NewReader(c)}
+}
+
+func (c rawClient) ask(request string) (status int, header http.Header, err error) {
+	if _, err := io.WriteString(c, strings.ReplaceAll(request, "\n", "\r\n")); err != nil {
+		return 0, nil, err
+	}
+	res, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	return res.StatusCode, res.Header, err
+}
+
+const simpleRequest = "GET / HTTP/1.1\nHost: a\n\n"
+
+func TestConnectionLimit(t *testing.T) {
+	const limit, clients = 3, 20
+	arrived, leave := make(chan struct{}), make(chan struct{})
+	f := startFront(t, config.Limits{Connections: limit}, nil, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-leave
+	})
+	var wg sync.WaitGroup
+	for range clients {
+		c := dial(t, f)
+		wg.Go(func() {
+			defer c.Close()
+			if status, _, err := c.ask(simpleRequest); status != http.StatusOK {
+				t.Errorf("status %d, %v, want 200: whoever waits is served in the end", status, err)
+			}
+		})
+	}
+	for range limit {
+		<-arrived
+	}
+	for n := limit; n < clients; n++ {
+		// Full: nobody comes in before somebody leaves.
+		select {
+		case <-arrived:
+			t.Errorf("more than %d connections at once", limit)
+		default:
+		}
+		leave <- struct{}{}
+		<-arrived
+	}
+	for range limit {
+		leave <- struct{}{}
+	}
+	wg.Wait()
+}
+
+func TestConnectionLimitRaised(t *testing.T) {
+	f := startFront(t, config.Limits{Connections: 1}, nil, func(http.ResponseWriter, *http.Request) {})
+	first := dial(t, f)
+	if _, _, err := first.ask(simpleRequest); err != nil {
+		t.Fatal(err)
+	}
+	// The first stays open, so the second is served by the new limit alone.
+	f.use(&config.Config{Limits: config.Limits{Connections: 2}}, nil)
+	if _, _, err := dial(t, f).ask(simpleRequest); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Other limits are for connections from then on; those that are open go on.
+func TestLimitsChange(t *testing.T) {
+	f := startFront(t, config.Limits{HeaderBytes: 1 << 10}, nil, func(http.ResponseWriter, *http.Request) {})
+	large := "GET / HTTP/1.1\nHost: a\nX-Large: " + strings.Repeat("a", 16<<10) + "\n\n"
+	old := dial(t, f)
+	if _, _, err := old.ask(simpleRequest); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, err := dial(t, f).ask(large); status != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("large header: status %d, %v, want 431", status, err)
+	}
+	f.use(&config.Config{Limits: config.Limits{HeaderBytes: 64 << 10}}, nil)
+	if status, _, err := dial(t, f).ask(large); status != http.StatusOK {
+		t.Errorf("large header after the limit was raised: status %d, %v, want 200", status, err)
+	}
+	if status, _, err := old.ask(simpleRequest); status != http.StatusOK {
+		t.Errorf("open connection after the limit was raised: status %d, %v, want 200", status, err)
+	}
+	servers := len(f.servers)
+	f.use(&config.Config{Limits: config.Limits{HeaderBytes: 64 << 10}}, nil)
+	if len(f.servers) != servers {
+		t.Error("the same limits made another server")
+	}
+}
+
+func TestHeaderTimeout(t *testing.T) {
+	limits := config.Limits{HeaderTimeout: 50 * time.Millisecond}
+	answer := func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }
+
+	t.Run("header", func(t *testing.T) {
+		c := dial(t, startFront(t, limits, nil, answer))
+		fmt.Fprint(c, "GET / HTTP/1.1\r\n")
+		if _, err := io.ReadAll(c); err != nil {
+			t.Errorf("a header that does not end: %v, want the connection closed", err)
+		}
+	})
+	t.Run("handshake", func(t *testing.T) {
+		c := dial(t, startFront(t, limits, pairConfig(t), answer))
+		if _, err := io.ReadAll(c); err != nil {
+			t.Errorf("a handshake that does not begin: %v, want the connection closed", err)
+		}
+	})
+	t.Run("body", func(t *testing.T) { // not limited: uploads may take their time
+		c := dial(t, startFront(t, limits, nil, answer))
+		fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+		time.AfterFunc(3*limits.HeaderTimeout, func() { fmt.Fprint(c, "cd") })
+		res, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(res.Body); string(body) != "abcd" {
+			t.Errorf("slow body: %q, %v, want abcd", body, err)
+		}
+	})
+}
+
+// hijacking answers 101 and keeps the connection until its request's context
+// ends or the client says something.
+func hijacking(open chan<- struct{}) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n")
+		open <- struct{}{}
+		said := make(chan struct{})
+		go func() { _, _ = rw.ReadByte(); close(said) }()
+		select {
+		case <-said:
+		case <-r.Context().Done():
+		}
+	}
+}
+
+func TestDrainUpgraded(t *testing.T) {
+	open := make(chan struct{}, 1)
+	start := func(t *testing.T) (*front, rawClient) {
+		f := startFront(t, config.Limits{}, nil, hijacking(open))
+		c := dial(t, f)
+		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n")
+		<-open
+		return f, c
+	}
+	t.Run("ends by itself", func(t *testing.T) {
+		f, c := start(t)
+		drained := make(chan error, 1)
+		go func() { drained <- f.drain(t.Context()) }()
+		<-f.closing // draining has begun
+		fmt.Fprint(c, "x")
+		if err := <-drained; err != nil {
+			t.Errorf("drain: %v", err)
+		}
+	})
+	t.Run("is cut", func(t *testing.T) {
+		f, c := start(t)
+		grace, end := context.WithCancel(t.Context())
+		drained := make(chan error, 1)
+		go func() { drained <- f.drain(grace) }()
+		<-f.closing
+		end()
+		if err := <-drained; err == nil || err.Error() != "1 requests did not end in time" {
+			t.Errorf("drain: %v, want one request that did not end", err)
+		}
+		f.close()
+		if _, err := io.ReadAll(c.r); err != nil {
+			t.Errorf("%v, want the connection closed", err)
+		}
+	})
+}
+
+func TestDrainClosesKeptConnections(t *testing.T) {
+	arrived, leave := make(chan struct{}), make(chan struct{})
+	f := startFront(t, config.Limits{}, nil, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			arrived <- struct{}{}
+			<-leave
+		}
+	})
+	idle, busy := dial(t, f), dial(t, f)
+	if _, _, err := idle.ask(simpleRequest); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(busy, "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-arrived
+	drained := make(chan error, 1)
+	go func() { drained <- f.drain(t.Context()) }()
+	if _, err := io.ReadAll(idle.r); err != nil {
+		t.Errorf("idle connection: %v, want it closed", err)
+	}
+	if c, err := net.Dial("tcp", f.listener.Addr().String()); err == nil {
+		c.Close()
+		t.Error("a new connection was accepted while draining")
+	}
+	close(leave)
+	res, err := http.ReadResponse(busy.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusOK || !res.Close {
+		t.Errorf("open request: status %d, close %v, want 200 and Connection: close", res.StatusCode, res.Close)
+	}
+	if err := <-drained; err != nil {
+		t.Errorf("drain: %v", err)
+	}
+}
+
+// OPTIONS * and what HTTP/2 begins with are for the handler to answer and to
+// log, not for net/http.
+func TestNothingIsAnsweredBeforeTheGateway(t *testing.T) {
+	f := startFront(t, config.Limits{}, nil, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Seen", r.Method+" "+r.RequestURI)
+		w.WriteHeader(http.StatusTeapot)
+	})
+	if status, header, err := dial(t, f).ask("OPTIONS * HTTP/1.1\nHost: a\n\n"); status != http.StatusTeapot || header.Get("Seen") != "OPTIONS *" {
+		t.Errorf("OPTIONS *: status %d, seen %q, %v", status, header.Get("Seen"), err)
+	}
+	c := dial(t, f)
+	fmt.Fprint(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	line, err := c.r.ReadString('\n')
+	if !strings.HasPrefix(line, "HTTP/1.1 ") {
+		t.Errorf("HTTP/2 without TLS: %q, %v, want an answer in HTTP/1.1", line, err)
+	}
+}
+
+func TestListenInUse(t *testing.T) {
+	f := startFront(t, config.Limits{}, nil, nil)
+	cfg := parse(t, "listen: "+f.listener.Addr().String())
+	_, err := listen(cfg, "listen", cfg.Listen)
+	want := "gateway.yaml:1:1: listen \"" + cfg.Listen + "\": the port is in use"
+	if err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("listen: %v, want %q", err, want)
+	}
+}
+
+// parse reads a configuration with one route added to it.
+func parse(t *testing.T, yaml string) *config.Config {
+	t.Helper()
+	cfg, err := config.Parse("gateway.yaml", []byte(yaml+"\nroutes: [{path: /, access: public, upstream: \"echo:\"}]\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
