@@ -55,4 +55,4 @@ setup:
 	if [ ! -e $$policy ]; then \
 		printf '#!/bin/sh\nexit 101\n' >$$policy; chmod +x $$policy; trap "rm -f $$policy" EXIT; fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
-	apt-get update -q </dev/null && apt-get install -q -y --no-install-recommends $(PACKAGES) </dev/null
+	apt-get update -q </dev/null && apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends $(PACKAGES) </dev/null

@@ -178,8 +178,9 @@ func (g *Gateway) forward(s *Snapshot, x *exchange, r *http.Request) error {
 	case x.failure == nil:
 		return nil
 	case r.Context().Err() != nil:
-		x.status, x.aborted = statusClientGone, true
-		return nil
+		// Returning would make an empty 200 of it, should somebody still listen.
+		x.status = statusClientGone
+		panic(http.ErrAbortHandler)
 	}
 	return classify(x.failure)
 }

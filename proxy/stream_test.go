@@ -114,9 +114,8 @@ func TestEventsPassAsTheyCome(t *testing.T) {
 
 func TestChunkedUploadStreams(t *testing.T) {
 	upstream := upstreamFunc(t, func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).EnableFullDuplex()
-		line, _ := bufio.NewReader(r.Body).ReadString('\n')
-		fmt.Fprintf(w, "%s %d", strings.TrimSpace(line), r.ContentLength)
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %d", strings.TrimSpace(string(body)), r.ContentLength)
 	})
 	server, _ := testGateway(t, fmt.Sprintf("routes: [{path: /, access: public, upstream: %q}]", upstream))
 	body, w := io.Pipe()
@@ -247,6 +246,29 @@ func TestClientGoneCancelsUpstream(t *testing.T) {
 	}
 	if line := waitForLog(t, logged, 0); !strings.Contains(line, "status=499") || !strings.Contains(line, "aborted=true") {
 		t.Errorf("log line %q, want status 499 and aborted", line)
+	}
+}
+
+// TestEndingRequestsIsNoAnswer: a request that the gateway itself gives up, at
+// the end of its shutdown grace, is cut off and not answered with 200.
+func TestEndingRequestsIsNoAnswer(t *testing.T) {
+	entered := make(chan bool)
+	upstream := upstreamFunc(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-r.Context().Done()
+	})
+	plain, _ := testGateway(t, fmt.Sprintf("routes: [{path: /, access: public, upstream: %q}]", upstream))
+	ctx, end := context.WithCancel(withTimeout(t))
+	server := httptest.NewUnstartedServer(plain.Config.Handler)
+	server.Config.BaseContext = func(net.Listener) context.Context { return ctx }
+	server.Start()
+	t.Cleanup(server.Close)
+	go func() {
+		<-entered
+		end()
+	}()
+	if res, err := http.Get(server.URL); err == nil {
+		t.Errorf("status %d, want a connection that is cut", res.StatusCode)
 	}
 }
 
