@@ -18,9 +18,11 @@ type Route struct {
 	identity headerSet
 	cors     *cors
 	target   target
-	setName  []header // set_headers, names in canonical form
+	set      []header // set_headers, names in canonical form
 	response []header // response_headers
-	remove   []string // remove_headers
+	// remove is remove_headers and the names of set, as config.HeaderSpelling
+	// has them: X_Script_Name is X-Script-Name to the apps that it is removed for.
+	remove map[string]bool
 	handler  http.Handler
 	metrics  *routeMetrics
 	key      string // its key in the file, "routes[2]", for problems
@@ -47,12 +49,16 @@ func compileRoutes(c *config.Config) ([]*Route, config.Problems) {
 			Route:    cr,
 			pattern:  parsePattern(cr.Path, cr.Exact),
 			cors:     compileCORS(cr.CORS),
-			setName:  headers(cr.SetHeaders),
+			set:      headers(cr.SetHeaders),
 			response: headers(cr.ResponseHeaders),
+			remove:   map[string]bool{},
 			key:      fmt.Sprintf("routes[%d]", i),
 		}
 		for _, name := range cr.RemoveHeaders {
-			rt.remove = append(rt.remove, http.CanonicalHeaderKey(name))
+			rt.remove[config.HeaderSpelling(name)] = true
+		}
+		for _, set := range rt.set {
+			rt.remove[config.HeaderSpelling(set.name)] = true
 		}
 		var err error
 		if rt.identity, err = compileIdentity(c, &cr); err != nil {

@@ -163,11 +163,15 @@ func (s *Snapshot) rewrite(out, in *http.Request, x *exchange) (forged []string)
 			h[http.CanonicalHeaderKey(s.config.Identity.Assertion.Header)] = []string{x.assertion}
 		}
 	}
-	for _, set := range rt.setName {
-		h[set.name] = []string{set.value}
+	if len(rt.remove) > 0 {
+		for name := range h {
+			if rt.remove[folded(name)] {
+				delete(h, name)
+			}
+		}
 	}
-	for _, name := range rt.remove {
-		delete(h, name)
+	for _, set := range rt.set {
+		h[set.name] = []string{set.value}
 	}
 	return forged
 }
