@@ -21,7 +21,7 @@ type location struct {
 
 	encodedSlash bool // some segment holds %2F
 	doubledSlash bool // "//" somewhere
-	odd          bool // readings beyond case folding are possible
+	odd          bool // readings beyond the folding of case are possible
 	upper        bool // some letter is upper case
 }
 
@@ -34,43 +34,56 @@ func locate(r *http.Request) (location, error) {
 	var loc location
 	var err error
 	if loc.host, loc.hostPort, err = canonicalHost(r.Host); err != nil {
-		return loc, authn.ErrInvalidRequest.Saying("Invalid Host").Because(err)
+		return loc, badHost(err)
+	}
+	// HTTP/2 may bring Host beside :authority, and twice.
+	for _, other := range r.Header["Host"] {
+		if host, _, err := canonicalHost(other); err != nil || host != loc.host {
+			return loc, badHost(fmt.Errorf("host %q beside %q", other, r.Host))
+		}
 	}
 	target := r.RequestURI
 	if target == "" { // a request that did not come from a server: explain, tests
 		target = r.URL.RequestURI()
 	}
-	// RFC 9112, section 3.2.2: a server must take the absolute form. net/http
-	// has already made its host the request's host.
-	if target[0] != '/' {
-		rest, ok := cutScheme(target)
-		if !ok {
-			return loc, badPath("target %q is not in origin form", target)
-		}
-		i := strings.IndexAny(rest, "/?")
-		switch {
-		case i < 0:
-			target = "/"
-		case rest[i] == '?':
-			target = "/" + rest[i:]
-		default:
-			target = rest[i:]
-		}
-	}
-	if strings.Contains(target, "#") {
-		return loc, badPath("target has a raw %q", "#")
+	if target, err = originForm(target, loc.host, r.ProtoMajor); err != nil {
+		return loc, err
 	}
 	loc.path, loc.query, loc.hasQuery = strings.Cut(target, "?")
+	for i := 0; i < len(target); i++ {
+		// HTTP/2 carries blanks in :path, which would end the target on the
+		// request line of an HTTP/1.1 upstream: `/private HTTP/1.1`.
+		if c := target[i]; c <= ' ' || c == 0x7f || c == '#' {
+			return loc, badPath("target has a raw byte %q", c)
+		}
+	}
 	return loc, loc.inspect()
 }
 
-func cutScheme(target string) (string, bool) {
-	for _, scheme := range []string{"http://", "https://"} {
-		if len(target) > len(scheme) && strings.EqualFold(target[:len(scheme)], scheme) {
-			return target[len(scheme):], true
-		}
+// originForm is the path and query of a target. RFC 9112, section 3.2.2: a
+// server must take the absolute form; net/http has made its host the request's.
+func originForm(target, host string, major int) (string, error) {
+	if target[0] == '/' {
+		return target, nil
 	}
-	return "", false
+	shown, _, _ := strings.Cut(target, "?")
+	refused := badPath("target %.100q is not in origin form", shown)
+	scheme, rest, _ := strings.Cut(target, "://")
+	if major != 1 || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+		return "", refused
+	}
+	i := strings.IndexAny(rest+"/", "/?")
+	if named, _, err := canonicalHost(rest[:i]); err != nil || named != host {
+		return "", refused
+	}
+	if rest = rest[i:]; rest == "" || rest[0] == '?' {
+		rest = "/" + rest
+	}
+	return rest, nil
+}
+
+func badHost(err error) error {
+	return authn.ErrInvalidRequest.Saying("Invalid Host").Because(err)
 }
 
 func badPath(format string, args ...any) error {
@@ -78,68 +91,80 @@ func badPath(format string, args ...any) error {
 }
 
 // inspect refuses what no path may hold and notes what is odd about the rest.
-//
-// What is refused is read differently by different servers and has no honest
-// use: dot segments (`/public/../admin`, `/public/%2e%2e/admin`), backslashes
-// (`/public/..%5cadmin`), control bytes (`/admin%00.png`), bytes that occur in
-// no UTF-8 (`/%c0%ae%c0%ae/admin`).
 func (loc *location) inspect() error {
 	p := loc.path
-	segment := []byte(nil) // the decoded segment, as far as it could be a dot segment
-	dots := true           // so far the segment is nothing but dots
-	var last byte = '/'
 	for i := 0; i < len(p); i++ {
-		c, encoded := p[i], false
-		if c == '%' {
+		switch c := p[i]; {
+		case c == '%':
 			v, ok := unhex2(p[i+1:])
 			if !ok {
 				return badPath("invalid percent-encoding in %q", p)
 			}
-			c, encoded = v, true
+			loc.encodedSlash = loc.encodedSlash || v == '/'
+			// Letters, digits and signs may be encoded without another meaning.
+			loc.odd = loc.odd || v <= ' ' || v >= 0x7f || strings.IndexByte(`/%#?;.\`, v) >= 0
+			loc.upper = loc.upper || 'A' <= v && v <= 'Z'
 			i += 2
+		case c == ';' || c >= 0x7f:
+			loc.odd = true
+		case c == '/':
+			loc.doubledSlash = loc.doubledSlash || i > 0 && p[i-1] == '/'
+		case c == '.':
+			loc.odd = loc.odd || i+1 == len(p) || p[i+1] == '/'
+		case 'A' <= c && c <= 'Z':
+			loc.upper = true
+		}
+	}
+	loc.odd = loc.odd || loc.doubledSlash
+	if loc.odd && len(p) > maxOddPath {
+		return badPath("unusual path of %d bytes", len(p))
+	}
+	decoded := unescape(p)
+	if strings.Contains(decoded, `\`) {
+		return badPath("backslash in %q", p)
+	}
+	return checkReading(decoded)
+}
+
+// checkReading refuses what has no honest use in a path and is read differently
+// by different servers: dot segments (`/public/../admin`, `/public/..;/admin`,
+// `/public/%252e%252e/admin`), control bytes (`/admin%00.png`), bytes that
+// occur in no UTF-8 and overlong forms (`/%c0%ae%c0%ae/admin`,
+// `/%e0%80%ae/admin`). It holds for every reading of a path, because what an
+// upstream resolves may lead out of the route and of the upstream's own path.
+func checkReading(s string) error {
+	dots, spaces, others := 0, 0, 0 // of the segment so far
+	for i := 0; i <= len(s); i++ {
+		if i == len(s) || s[i] == '/' {
+			// `. .` is what Windows makes of several of them.
+			if others == 0 && (dots == 1 || dots == 2 || dots > 0 && spaces > 0) {
+				return badPath("dot segment in %q", s)
+			}
+			dots, spaces, others = 0, 0, 0
+			continue
+		}
+		c, next := s[i], byte(0)
+		if i+1 < len(s) {
+			next = s[i+1]
+		}
+		switch {
+		case c == '.':
+			dots++
+		case c == ' ':
+			spaces++
+		default:
+			others++
 		}
 		switch {
 		case c < 0x20 || c == 0x7f:
 			return badPath("control byte %#02x", c)
-		case c == '\\':
-			return badPath("backslash in %q", p)
-		case c == 0xc0 || c == 0xc1 || c >= 0xf5:
-			return badPath("byte %#02x, which no UTF-8 has", c)
+		case c == 0xc0 || c == 0xc1 || c >= 0xf5,
+			c == 0xe0 && 0x80 <= next && next < 0xa0, // overlong
+			c == 0xf0 && 0x80 <= next && next < 0x90, // overlong
+			c == 0xed && 0xa0 <= next && next < 0xc0, // surrogates
+			c == 0xf4 && 0x90 <= next && next < 0xc0: // beyond U+10FFFF
+			return badPath("byte %#02x, which no UTF-8 has there", c)
 		}
-		if c == '/' && !encoded {
-			if dots && (len(segment) == 1 || len(segment) == 2) {
-				return badPath("dot segment in %q", p)
-			}
-			if last == '/' && i > 0 {
-				loc.doubledSlash, loc.odd = true, true
-			}
-			if last == '.' || last == ' ' {
-				loc.odd = true
-			}
-			segment, dots, last = nil, true, c
-			continue
-		}
-		switch {
-		case c == '/':
-			loc.encodedSlash, loc.odd = true, true
-		case c == ';', c >= 0x80, encoded && (c == '%' || c == '#' || c == '?'):
-			loc.odd = true
-		case 'A' <= c && c <= 'Z':
-			loc.upper = true
-		}
-		if dots = dots && c == '.'; dots && len(segment) < 3 {
-			segment = append(segment, c)
-		}
-		last = c
-	}
-	if dots && (len(segment) == 1 || len(segment) == 2) {
-		return badPath("dot segment in %q", p)
-	}
-	if last == '.' || last == ' ' {
-		loc.odd = true
-	}
-	if loc.odd && len(p) > maxOddPath {
-		return badPath("unusual path of %d bytes", len(p))
 	}
 	return nil
 }

@@ -99,18 +99,14 @@ func readCookies(fields []string, session, refresh string) (cookies, error) {
 			return jar, authn.ErrHeaderTooLarge.Saying("Cookie header cannot be read").Because(errors.New("control byte in Cookie"))
 		}
 		for pair := range strings.SplitSeq(field, ";") {
-			pair = strings.TrimLeft(pair, " \t")
-			if !ownCookie(pair) {
-				continue
-			}
-			name, value, _ := strings.Cut(pair, "=")
-			switch {
-			case strings.EqualFold(cookieName(name), session):
+			name, value, _ := strings.Cut(strings.TrimLeft(pair, " \t"), "=")
+			switch cookieName(pair) {
+			case strings.ToLower(session):
 				sessions++
 				if name == session {
 					jar.session = value
 				}
-			case strings.EqualFold(cookieName(name), refresh):
+			case strings.ToLower(refresh):
 				refreshes++
 				if name == refresh {
 					jar.refresh = value
@@ -130,23 +126,21 @@ func readCookies(fields []string, session, refresh string) (cookies, error) {
 	return jar, nil
 }
 
-// ownCookie reports whether a name or pair belongs to the gateway, in any
-// spelling that some server might take for one of its names.
+// ownCookie reports whether a pair belongs to the gateway, in any spelling that
+// some server might take for one of its names.
 func ownCookie(pair string) bool {
-	name, _, _ := strings.Cut(pair, "=")
-	name = cookieName(name)
-	if name == "" && len(pair) > 0 && pair[0] == '=' {
-		// Browsers send a cookie without a name as `=gatehouse=x` or `gatehouse=x`.
-		return ownCookie(strings.TrimLeft(pair, "= \t"))
-	}
-	name = strings.ToLower(name)
+	name := cookieName(pair)
 	return strings.HasPrefix(name, "gatehouse") || strings.HasPrefix(name, "__host-gatehouse")
 }
 
-// cookieName trims what parsers are known to trim: spaces, quotes, and the
-// blanks of Unicode.
-func cookieName(name string) string {
-	return strings.TrimFunc(name, func(r rune) bool { return r <= ' ' || r == '"' || r > 0x7e })
+// cookieName is the name of a pair without what parsers are known to trim
+// (spaces, quotes, the blanks of Unicode), in lower case. A cookie without a
+// name may look like `=gatehouse=x`.
+func cookieName(pair string) string {
+	trimmed := func(r rune) bool { return r <= ' ' || r == '"' || r > 0x7e }
+	pair = strings.TrimLeftFunc(pair, func(r rune) bool { return r == '=' || trimmed(r) })
+	name, _, _ := strings.Cut(pair, "=")
+	return strings.ToLower(strings.TrimRightFunc(name, trimmed))
 }
 
 // withoutOwnCookies is the Cookie header as upstreams get it. The slice is the

@@ -28,6 +28,7 @@ type exchange struct {
 	decision Decision
 	err      error // why the request was refused or failed
 
+	hints     int           // 1xx answers of the upstream
 	status    int           // 0 until the answer begins
 	bytes     atomic.Int64  // of the answer's body, or through an upgraded connection
 	aborted   bool          // the answer was cut short
@@ -37,6 +38,8 @@ type exchange struct {
 	assertion string        // the signed identity assertion
 	failure   error         // what the ReverseProxy's ErrorHandler was told
 }
+
+const maxHints = 20
 
 type exchangeKey struct{}
 
@@ -91,6 +94,11 @@ func (x *exchange) own(h http.Header) {
 func (x *exchange) WriteHeader(status int) {
 	h := x.Header()
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		// RFC 9110, section 15.2: none to an HTTP/1.0 client, which takes the
+		// first status for the last. And no more of them than anybody needs.
+		if x.hints++; x.hints > maxHints || !x.request.ProtoAtLeast(1, 1) {
+			return
+		}
 		delete(h, "X-Request-Id")
 		delete(h, "Strict-Transport-Security")
 		if cookies := h["Set-Cookie"]; len(cookies) > 0 {

@@ -27,19 +27,36 @@ func peerOf(r *http.Request, trusted []netip.Prefix) peer {
 	if p.trusted = isTrusted(trusted, p.addr); !p.trusted {
 		return p
 	}
-	p.secure = strings.EqualFold(lastElement(r.Header["X-Forwarded-Proto"]), "https")
-	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		addr, err := parseHop(strings.TrimSpace(hop))
-		if err != nil {
-			break
-		}
-		p.client = addr
-		if !isTrusted(trusted, addr) {
+	switch strings.ToLower(lastElement(r.Header["X-Forwarded-Proto"])) {
+	case "http":
+		p.secure = false
+	case "https":
+		p.secure = true
+	}
+	for _, hop := range slices.Backward(forwardedFor(r.Header)) {
+		p.client = hop
+		if !isTrusted(trusted, hop) {
 			break
 		}
 	}
 	return p
+}
+
+// forwardedFor is what X-Forwarded-For says for certain: the addresses at its
+// end, after whatever is no address.
+func forwardedFor(h http.Header) []netip.Addr {
+	var hops []netip.Addr
+	for _, field := range h["X-Forwarded-For"] {
+		for hop := range strings.SplitSeq(field, ",") {
+			addr, err := parseHop(strings.TrimSpace(hop))
+			if err != nil {
+				hops = nil
+				continue
+			}
+			hops = append(hops, addr)
+		}
+	}
+	return hops
 }
 
 func isTrusted(trusted []netip.Prefix, addr netip.Addr) bool {
@@ -81,9 +98,11 @@ func setForwarded(out http.Header, in *http.Request, p peer, loc *location) {
 	}
 	host := loc.hostPort
 	if p.trusted {
-		if prior := in.Header["X-Forwarded-For"]; len(prior) > 0 {
-			addr = strings.Join(prior, ", ") + ", " + addr
+		var b strings.Builder
+		for _, hop := range forwardedFor(in.Header) {
+			b.WriteString(hop.String() + ", ")
 		}
+		addr = b.String() + addr
 		if h := lastElement(in.Header["X-Forwarded-Host"]); h != "" {
 			if _, hostPort, err := canonicalHost(h); err == nil {
 				host = hostPort

@@ -5,7 +5,7 @@
 // Decision. Every refusal is an [authn.Refusal] that travels up to
 // [Gateway.ServeHTTP], where the one answer to it is written.
 //
-// The way of a request, one function each, in [Snapshot.Decide]:
+// The way of a request, one function each, in [Snapshot.Decide] (decide.go):
 //
 //	locate    one form of host and path, or bad_path          canonical.go
 //	match     the gateway's own endpoint, or a route          table.go
@@ -107,6 +107,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := g.serve(s, x, r); err != nil {
 		x.err = err
 		if x.status == 0 {
+			s.allowOrigin(x, r) // so that a script of an allowed origin can read why
 			s.refuse(x, r, err)
 		}
 	}
@@ -117,7 +118,6 @@ func (g *Gateway) serve(s *Snapshot, x *exchange, r *http.Request) (err error) {
 	d := &x.decision
 	switch {
 	case err != nil:
-		s.allowOrigin(x, r) // so that a script of an allowed origin can read why
 		return err
 	case d.Endpoint != nil: // /login, /userinfo, …: answered here
 		return g.answer(s, x, r)

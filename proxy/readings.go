@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -10,15 +9,12 @@ import (
 )
 
 // A reading is a decoded path that some upstream might make of what is
-// forwarded. `/public/%252e%252e/admin` is one segment to a careful server,
-// /public/../admin to one that decodes twice, and /admin to one that then
-// resolves dot segments. Where a reading falls under another route, that
-// route's access counts too.
+// forwarded: `/%2561dmin;v=1` is one segment to a careful server, and /admin to
+// one that decodes twice and cuts parameters. Where a reading falls under another
+// route, that route's rules hold too.
 
 // maxReadings bounds the work for one path. A path with more is refused.
 const maxReadings = 100
-
-var errTooManyReadings = errors.New("path can be read in too many ways")
 
 // lenient are the liberties that servers were seen to take, one function each.
 // Every combination and order of them is tried.
@@ -28,7 +24,6 @@ var lenient = []func(string) string{
 	cutParameters,
 	func(s string) string { return strings.ReplaceAll(s, `\`, "/") },
 	mergeSlashes,
-	resolveDots,
 	func(s string) string { return trimSegments(s, " ") },
 	func(s string) string { return trimSegments(s, ". ") },
 	latin1,
@@ -36,7 +31,8 @@ var lenient = []func(string) string{
 }
 
 // readings returns the decoded path of loc and everything that lenient makes
-// of it, the folding of case excepted: that is the table's part.
+// of it, the folding of case excepted: that is the table's part. One that no
+// path may be is an error.
 func readings(loc *location) ([]string, error) {
 	first := unescape(loc.path)
 	all := []string{first}
@@ -54,7 +50,10 @@ func readings(loc *location) ([]string, error) {
 				continue
 			}
 			if len(all) == maxReadings {
-				return nil, errTooManyReadings
+				return nil, badPath("path can be read in too many ways")
+			}
+			if err := checkReading(s); err != nil {
+				return nil, err
 			}
 			known[s] = true
 			all = append(all, s)
@@ -63,17 +62,17 @@ func readings(loc *location) ([]string, error) {
 	return all, nil
 }
 
-// cutTail drops what a C library or a second URL parser would not see:
-// `/admin%00.png`, `/admin%3f/public`, `/admin%23`.
+// cutTail drops what a second URL parser would not take for the path:
+// `/admin%3f/public`, `/admin%23`.
 func cutTail(s string) string {
-	if i := strings.IndexAny(s, "\x00#?"); i >= 0 {
+	if i := strings.IndexAny(s, "#?"); i >= 0 {
 		return s[:i]
 	}
 	return s
 }
 
 // cutParameters drops the parameters that Java servers see in a segment:
-// `/public/..;/admin`, `/admin;jsessionid=1/x`.
+// `/admin;jsessionid=1/x`.
 func cutParameters(s string) string {
 	if !strings.Contains(s, ";") {
 		return s
@@ -95,33 +94,6 @@ func mergeSlashes(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// resolveDots removes dot segments as RFC 3986, section 5.2.4 does, and unlike
-// path.Clean leaves doubled slashes alone.
-func resolveDots(s string) string {
-	if !strings.Contains(s, "/.") {
-		return s
-	}
-	var out []string
-	segments := strings.Split(s[1:], "/")
-	for i, segment := range segments {
-		last := i == len(segments)-1
-		switch segment {
-		case ".":
-		case "..":
-			if len(out) > 0 {
-				out = out[:len(out)-1]
-			}
-		default:
-			out = append(out, segment)
-			continue
-		}
-		if last {
-			out = append(out, "")
-		}
-	}
-	return "/" + strings.Join(out, "/")
 }
 
 // trimSegments drops what Windows drops at the end of a name: `/admin./x`,

@@ -22,10 +22,10 @@ type Route struct {
 	response []header // response_headers
 	// remove is remove_headers and the names of set, as config.HeaderSpelling
 	// has them: X_Script_Name is X-Script-Name to the apps that it is removed for.
-	remove map[string]bool
-	handler  http.Handler
-	metrics  *routeMetrics
-	key      string // its key in the file, "routes[2]", for problems
+	remove  map[string]bool
+	handler http.Handler
+	metrics *routeMetrics
+	key     string // its key in the file, "routes[2]", for problems
 }
 
 type header struct{ name, value string }

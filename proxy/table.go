@@ -126,7 +126,7 @@ func (t *table) match(host, path, method string) *Route {
 }
 
 // matchReading returns the routes that a decoded path falls under: the exact
-// spelling's, and those of every spelling that differs in case only.
+// spelling's, and one for every spelling that differs in case only.
 func (t *table) matchReading(host, path, method string) []*Route {
 	var found []*Route
 	t.find(host, path, false, func(routes []*Route) bool {
@@ -135,34 +135,34 @@ func (t *table) matchReading(host, path, method string) []*Route {
 		}
 		return len(found) > 0
 	})
-	exact := len(found)
 	t.folded.find(host, fold(path), false, func(routes []*Route) bool {
-		for _, rt := range routes {
-			if rt.serves(method) && !slices.Contains(found, rt) {
+		served := false
+		for i, rt := range routes {
+			// Of one spelling only the first counts, as in match.
+			passed := slices.ContainsFunc(routes[:i], func(o *Route) bool { return o.serves(method) && o.spelling() == rt.spelling() })
+			if !rt.serves(method) || passed {
+				continue
+			}
+			served = true
+			if !slices.Contains(found, rt) {
 				found = append(found, rt)
 			}
 		}
-		return len(found) > exact || exact > 0 && slices.Contains(routes, found[0])
+		return served
 	})
 	return found
 }
 
-// otherSlash is the route of the path with its final slash added or taken away,
-// if that is narrower than rt: many servers take `/admin/` for `/admin`. A
-// broader one is what rt was carved out of.
-func (t *table) otherSlash(rt *Route, host, path, method string) *Route {
-	if !t.slashes || path == "/" {
-		return nil
+// otherSlash is the path with its final slash added or taken away, which many
+// servers take for the same path. "" if that makes no difference to any route.
+func (t *table) otherSlash(path string) string {
+	switch {
+	case !t.slashes || path == "/":
+		return ""
+	case strings.HasSuffix(path, "/"):
+		return strings.TrimRight(path, "/")
 	}
-	other := strings.TrimSuffix(path, "/")
-	if other == path {
-		other += "/"
-	}
-	found := t.match(host, other, method)
-	if found == nil || found == rt || !found.pattern.narrower(rt.pattern) {
-		return nil
-	}
-	return found
+	return path + "/"
 }
 
 func pick(routes []*Route, method string) *Route {
@@ -208,6 +208,8 @@ func (n *node) find(rest string, encoded bool, take func([]*Route) bool) bool {
 	}
 	return len(n.below) > 0 && take(n.below)
 }
+
+func (rt *Route) spelling() string { return strings.TrimSuffix(rt.Path, "/") }
 
 // fitsHost reports whether the route is for a host, which is in its one form.
 func (rt *Route) fitsHost(host string) bool {

@@ -225,10 +225,10 @@ func (x *exchange) answer(res *http.Response) error {
 		delete(h, "Strict-Transport-Security")
 	}
 	keepSetCookies(h)
-	// Trailers are known when the body has been read; a Set-Cookie among them
-	// would reach the browser.
-	if res.Body != nil && res.StatusCode != http.StatusSwitchingProtocols && (res.ContentLength < 0 || len(res.Trailer) > 0) {
-		res.Body = &atEOF{res.Body, func() { delete(res.Trailer, "Set-Cookie"); delete(res.Trailer, "X-Request-Id") }}
+	dropTrailers(res.Trailer)
+	// More trailers may come with the body's end, announced or not.
+	if res.StatusCode != http.StatusSwitchingProtocols && (res.ContentLength < 0 || res.ProtoMajor > 1) {
+		res.Body = &atEOF{res.Body, func() { dropTrailers(res.Trailer) }}
 	}
 	if rt.cors != nil {
 		rt.cors.apply(h, x.request.Header.Get("Origin"))
@@ -237,6 +237,13 @@ func (x *exchange) answer(res *http.Response) error {
 		h[set.name] = []string{set.value}
 	}
 	return nil
+}
+
+// dropTrailers takes out of an upstream's trailers what it may not set.
+func dropTrailers(trailer http.Header) {
+	delete(trailer, "Set-Cookie")
+	delete(trailer, "X-Request-Id")
+	delete(trailer, "Strict-Transport-Security")
 }
 
 func keepSetCookies(h http.Header) {
@@ -266,8 +273,9 @@ func (x *exchange) assert() (err error) {
 // isWebsocket reports whether r asks for an upgrade to a websocket (RFC 6455,
 // section 4.1), the only upgrade that is forwarded.
 func isWebsocket(r *http.Request) bool {
-	upgrade := r.Header["Upgrade"]
+	upgrade, version := r.Header["Upgrade"], r.Header["Sec-Websocket-Version"]
 	return len(upgrade) == 1 && strings.EqualFold(upgrade[0], "websocket") &&
+		len(version) == 1 && version[0] == "13" && len(r.Header["Sec-Websocket-Key"]) == 1 &&
 		r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && r.ProtoMajor == 1 && r.ContentLength == 0 &&
 		httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade")
 }
