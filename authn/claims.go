@@ -191,6 +191,21 @@ func (c *claimReader) date(name string, required bool) time.Time {
 	return time.Unix(seconds, nanos).UTC()
 }
 
+// lastDate is the end of the last year that RFC 3339 writes. Further dates
+// cannot be shown, and stores that count microseconds in 64 bits turn
+// {"exp":9999999999999} into the past: its revocation would be gone at once.
+// The popular 9999999999 is in 2286.
+var lastDate = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// expires reads exp.
+func (c *claimReader) expires() time.Time {
+	t := c.date("exp", true)
+	if t.After(lastDate) {
+		c.fail("exp is after the year 9999")
+	}
+	return t
+}
+
 var errDate = errors.New("no date")
 
 // parseDate never converts a float that no int64 holds: the result of that is

@@ -243,7 +243,7 @@ func (is *issuer) identity(j jws, claims map[string]any, latest time.Time) (*Ide
 		Roles:   c.roles(is.Claims.Roles, lookup(claims, is.Claims.Roles), true),
 		Claims:  claims,
 		Issued:  c.date("iat", true),
-		Expires: c.date("exp", true),
+		Expires: c.expires(),
 	}
 	c.started(latest)
 	if id.Token == "" {

@@ -158,6 +158,7 @@ func TestTrustedIssuer(t *testing.T) {
 	b.deny(t, with{"exp": nil}, "exp")
 	b.deny(t, with{"iat": nil}, "iat")
 	b.deny(t, with{"exp": "9999999999"}, "exp")
+	b.deny(t, with{"exp": json.Number("9999999999999")}, "exp is after the year 9999")
 	b.deny(t, with{"aud": "somebody else"}, "aud")
 	b.deny(t, with{"name": "a\nb"}, "control")
 	b.deny(t, with{"address": with{"formatted": "a\x00b"}}, "control")

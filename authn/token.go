@@ -215,7 +215,7 @@ func (t *Tokens) identity(claims map[string]any) (*Identity, error) {
 		Roles:   c.roles("roles", claims["roles"], false),
 		Claims:  claims,
 		Issued:  c.date("iat", true),
-		Expires: c.date("exp", true),
+		Expires: c.expires(),
 	}
 	id.Generation = c.integer("gen")
 	c.started(t.now().Add(t.Leeway))

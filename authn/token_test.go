@@ -196,7 +196,8 @@ func TestVerifyClaims(t *testing.T) {
 	allow(with("gen", nil))
 	allow(with("roles", nil))
 	allow(with("nbf", now+30))
-	allow(raw("exp", "9007199254740992"))
+	allow(raw("exp", "9999999999"))
+	allow(raw("exp", "253402300799"))
 	allow(raw("exp", fmt.Sprintf("%d.5", now+10)))
 	allow(raw("exp", "4e9"))
 
@@ -234,6 +235,9 @@ func TestVerifyClaims(t *testing.T) {
 			"99999999999999999999", "9007199254740993", "9223372036854775807", strings.Repeat("9", 5000)} {
 			deny(raw(name, bad), name)
 		}
+	}
+	for _, absurd := range []string{"253402300800", "9999999999999", "9007199254740992"} {
+		deny(raw("exp", absurd), "exp is after the year 9999")
 	}
 	deny(with("exp", nil), "exp is missing")
 	deny(raw("exp", "null"), "exp")
