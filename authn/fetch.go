@@ -196,7 +196,8 @@ func (k *remoteKeys) fetch(ctx context.Context) (*jwkSet, time.Duration, error) 
 	if len(data) > maxJWKS {
 		return nil, 0, fmt.Errorf("%s: want at most %d bytes", k.url, maxJWKS)
 	}
-	set, err := parseJWKS(data)
+	// A set without a key is an accident at the other end: the good one stays.
+	set, err := parseUsableJWKS(data)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", k.url, err)
 	}

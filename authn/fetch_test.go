@@ -63,6 +63,8 @@ func TestFetchKeys(t *testing.T) {
 		func(w http.ResponseWriter, r *http.Request) { http.Error(w, "gone", http.StatusNotFound) },
 		func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"error":"x"}`) },
 		func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"keys":[`) },
+		func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"keys":[]}`) },
+		func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"oct","k":"AA"}]}`) },
 		func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			w.Write(b.Keys.JWKS())

@@ -115,12 +115,9 @@ func readJWKSFile(path string) (*jwkSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := parseJWKS(data)
+	set, err := parseUsableJWKS(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if len(set.keys) == 0 {
-		return nil, fmt.Errorf("%s: no usable key: %s", path, strings.Join(set.skipped, "; "))
 	}
 	return set, nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 )
 
 // JWK sets (RFC 7517) are read here and not with MicahParks/jwkset: that one
@@ -96,6 +97,20 @@ func parseJWKS(data []byte) (*jwkSet, error) {
 		set.keys = append(set.keys, key)
 	}
 	return set, nil
+}
+
+// parseUsableJWKS is parseJWKS that wants at least one key.
+func parseUsableJWKS(data []byte) (*jwkSet, error) {
+	set, err := parseJWKS(data)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(set.keys) > 0:
+		return set, nil
+	case len(set.skipped) == 0:
+		return nil, errors.New("no key in the JWK set")
+	}
+	return nil, fmt.Errorf("no usable key: %s", strings.Join(set.skipped, "; "))
 }
 
 func parseJWK(m map[string]any) (jwk, error) {
