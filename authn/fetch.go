@@ -81,7 +81,8 @@ func (k *remoteKeys) current() *jwkSet {
 }
 
 // verify is the signature step for j. Where a newer set could change a no, it
-// is asked for first, within the cool-down.
+// is asked for first, within the cool-down; where it could not be had, the
+// error is ErrNoKeys, which is no verdict.
 func (k *remoteKeys) verify(ctx context.Context, j jws, h joseHeader) error {
 	set := k.current()
 	for {
@@ -99,7 +100,7 @@ func (k *remoteKeys) verify(ctx context.Context, j jws, h joseHeader) error {
 		next, fetchErr := k.refresh(ctx, set, false)
 		if next == set {
 			if fetchErr != nil {
-				return fmt.Errorf("%w: %w", err, fetchErr)
+				return fmt.Errorf("%w: %w", ErrNoKeys, fetchErr)
 			}
 			return err
 		}
@@ -113,6 +114,15 @@ func verifyWith(set *jwkSet, j jws, h joseHeader) error {
 		return err
 	}
 	return key.verify(j)
+}
+
+// coolDownWith is how long after a fetch the next one may be while set is in
+// use.
+func coolDownWith(set *jwkSet) time.Duration {
+	if set == nil {
+		return coolDownAtFirst
+	}
+	return coolDown
 }
 
 // refresh returns a newer set than seen, or seen and why there is none.
@@ -134,11 +144,7 @@ func (k *remoteKeys) refresh(ctx context.Context, seen *jwkSet, force bool) (*jw
 		defer k.mu.Unlock()
 		return k.set, k.err
 	}
-	wait := coolDown
-	if k.set == nil {
-		wait = coolDownAtFirst
-	}
-	now := k.now()
+	wait, now := coolDownWith(k.set), k.now()
 	if since := now.Sub(k.tried); !force && !k.tried.IsZero() && since >= 0 && since < wait {
 		defer k.mu.Unlock()
 		return k.set, k.err

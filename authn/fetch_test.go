@@ -18,9 +18,12 @@ func TestFetchKeys(t *testing.T) {
 	b := newIssuerBed(t, "ES256", nil)
 	later := func(w http.ResponseWriter, r *http.Request) { http.Error(w, "later", http.StatusServiceUnavailable) }
 	b.serve(later)
-	away := func() {
+	away := func(changes with, retry time.Duration) {
 		t.Helper()
-		id, err := b.trusted.Verify(context.Background(), b.token(t, nil))
+		id, err := b.trusted.Verify(context.Background(), b.token(t, changes))
+		if AsRefusal(err).RetryAfter != retry {
+			t.Errorf("Verify = %v, want another try after %v", err, retry)
+		}
 		if id != nil || !errors.Is(err, ErrNoKeys) || !errors.Is(err, ErrBusy) || errors.Is(err, ErrInvalidToken) {
 			t.Errorf("Verify = %v, %v, want ErrBusy because of ErrNoKeys", id, err)
 		}
@@ -31,9 +34,9 @@ func TestFetchKeys(t *testing.T) {
 			t.Errorf("%d fetches, want %d", got, want)
 		}
 	}
-	away()
+	away(nil, coolDownAtFirst)
 	fetched(1)
-	away()
+	away(nil, coolDownAtFirst)
 	fetched(1) // the cool-down
 	b.serve(nil)
 	b.at = b.at.Add(coolDownAtFirst)
@@ -58,7 +61,9 @@ func TestFetchKeys(t *testing.T) {
 	fetched(4)
 	wantRefused(t, b.trusted, old, "fits") // the issuer has withdrawn it
 
-	// The issuer goes away: its keys stay, and unknown ones are a clean no.
+	// The issuer goes away: its keys stay, and whether another one is its key
+	// nobody can tell. That is no verdict: a client that is told 401 throws a
+	// good token away.
 	for _, answer := range []func(http.ResponseWriter, *http.Request){
 		func(w http.ResponseWriter, r *http.Request) { http.Error(w, "gone", http.StatusNotFound) },
 		func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"error":"x"}`) },
@@ -77,10 +82,11 @@ func TestFetchKeys(t *testing.T) {
 		b.serve(answer)
 		b.at = b.at.Add(coolDown)
 		before := b.fetches.Load()
-		b.deny(t, with{"header.kid": "made-up"}, "fits")
+		away(with{"header.kid": "new"}, coolDown)
 		if b.fetches.Load() == before {
 			t.Error("nothing was fetched")
 		}
+		away(with{"header.kid": "new"}, coolDown) // the cool-down
 		b.allow(t, nil)
 		if s := b.trusted.State(); len(s) != 1 || s[0].Err == nil || s[0].Keys != 1 || s[0].Issuer != b.Issuer {
 			t.Errorf("State = %+v, want an error and the old key", s)
@@ -93,6 +99,12 @@ func TestFetchKeys(t *testing.T) {
 	b.at = b.at.Add(coolDown)
 	b.allow(t, with{"header.kid": nil})
 	b.deny(t, with{"header.kid": nil, "aud": "x"}, "aud")
+	b.serve(later)
+	b.at = b.at.Add(coolDown)
+	b.Keys = newTokenBed(t, "ES256").Keys
+	away(with{"header.kid": nil}, coolDown)
+	b.rotate(oldKeys)
+	b.deny(t, with{"aud": "x"}, "aud") // a known key, a clear no
 
 	// A reload goes on with the keys there are.
 	next := b.open(t)
@@ -101,7 +113,7 @@ func TestFetchKeys(t *testing.T) {
 	b.trusted = next
 	b.allow(t, nil)
 	b.trusted = b.open(t)
-	away()
+	away(nil, coolDownAtFirst)
 }
 
 func TestFetchIsShared(t *testing.T) {

@@ -28,9 +28,9 @@ type issuer struct {
 	keys *remoteKeys
 }
 
-// ErrNoKeys is in the error for a token of an issuer whose keys could not be
-// had so far. It is no verdict on the token.
-var ErrNoKeys = errors.New("the issuer's keys are not known")
+// ErrNoKeys is in the error for a token that a key may have signed which the
+// issuer has and we could not get. It is no verdict on the token.
+var ErrNoKeys = errors.New("the issuer's keys of now are not known")
 
 // NewTrustedIssuers prepares cfg.TrustedIssuers. Every jwks_file is read; a
 // jwks_url is asked by Start, or when the first token needs it. An entry
@@ -173,8 +173,9 @@ func (t *TrustedIssuers) State() []IssuerState {
 	return states
 }
 
-// Verify is a [Verifier]. A token of an issuer whose keys were never had is
-// ErrBusy because of ErrNoKeys: nobody could tell, try again.
+// Verify is a [Verifier]. A token that no known key of its issuer verifies,
+// while the issuer does not answer, is ErrBusy because of ErrNoKeys: nobody
+// could tell, try again.
 func (t *TrustedIssuers) Verify(ctx context.Context, token string) (*Identity, error) {
 	j, h, claims, err := readToken(token)
 	if err != nil {
@@ -193,7 +194,7 @@ func (t *TrustedIssuers) Verify(ctx context.Context, token string) (*Identity, e
 	}
 	if err := is.keys.verify(ctx, j, h); err != nil {
 		if errors.Is(err, ErrNoKeys) {
-			return nil, ErrBusy.Because(fmt.Errorf("issuer %q: %w", name, err)).After(coolDownAtFirst)
+			return nil, ErrBusy.Because(fmt.Errorf("issuer %q: %w", name, err)).After(coolDownWith(is.keys.current()))
 		}
 		return nil, ErrInvalidToken.Because(err)
 	}
