@@ -66,8 +66,14 @@ func newClient() *http.Client {
 			if len(via) > maxRedirects {
 				return fmt.Errorf("more than %d redirects", maxRedirects)
 			}
-			if r.URL.Scheme != via[0].URL.Scheme {
-				return fmt.Errorf("redirect from %s to %s", via[0].URL.Scheme, r.URL.Scheme)
+			first := via[0].URL
+			if r.URL.Scheme != first.Scheme {
+				return fmt.Errorf("redirect from %s to %s", first.Scheme, r.URL.Scheme)
+			}
+			// Plain http is for the loopback: it must not lead out of it, nor
+			// to somebody else on it. Over https each host proves its name.
+			if first.Scheme == "http" && r.URL.Host != first.Host {
+				return fmt.Errorf("redirect over http from %s to %s", first.Host, r.URL.Host)
 			}
 			return nil
 		},

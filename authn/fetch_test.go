@@ -165,6 +165,19 @@ func TestFetchRedirects(t *testing.T) {
 			t.Errorf("%d redirects: %v, want good %v", n, err, good)
 		}
 	}
+	// Over http to another host, or another port of this one.
+	asked := make(chan string, 1)
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Host
+		b.publish(w)
+	}))
+	defer other.Close()
+	b.serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusFound) })
+	b.trusted = b.open(t)
+	_, err := b.trusted.Verify(context.Background(), b.token(t, nil))
+	if err == nil || !strings.Contains(err.Error(), "redirect over http") || len(asked) > 0 {
+		t.Errorf("Verify = %v, want the redirect refused", err)
+	}
 	// From https to http, where anybody on the way could answer.
 	plain := b.server
 	hops.Store(0)
@@ -179,7 +192,7 @@ func TestFetchRedirects(t *testing.T) {
 	keys.client = secure.Client()
 	keys.client.CheckRedirect = check
 	before := b.fetches.Load()
-	_, err := b.trusted.Verify(context.Background(), b.token(t, nil))
+	_, err = b.trusted.Verify(context.Background(), b.token(t, nil))
 	if err == nil || !strings.Contains(err.Error(), "redirect from https to http") || b.fetches.Load() != before {
 		t.Errorf("Verify = %v, want the redirect refused", err)
 	}
