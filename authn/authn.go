@@ -27,7 +27,7 @@ type Identity struct {
 	// Issuer is empty for the gateway's own tokens. Users of different issuers
 	// are different, whatever their IDs.
 	Issuer          string
-	ID, Email, Name string // Email is canonical, and empty if its issuer never verified it
+	ID, Email, Name string // Email is canonical, and empty if its issuer says that it is not verified
 	Roles           []string
 	Claims          map[string]any // the whole claim set, numbers as json.Number
 	Token, Session  string         // jti and sid: what a revocation names

@@ -253,18 +253,21 @@ func (is *issuer) identity(j jws, claims map[string]any, latest time.Time) (*Ide
 	return id, c.err
 }
 
-// email is the address in its one spelling, as access rules have it. One that
-// the issuer itself has not verified says nothing about who somebody is.
+// email is the address in its one spelling, as access rules have it, "" where
+// the claim is no address: "ann@example.com,ceo@example.com" must not reach an
+// upstream as one.
+//
+// One that the issuer says it has not verified is none either. Most issuers
+// have no email_verified; their word for the address is taken then, and a route
+// can want the claim.
 func (is *issuer) email(c *claimReader) string {
 	email := c.text(is.Claims.Email, lookup(c.claims, is.Claims.Email))
-	if email == "" {
-		return ""
-	}
 	if v := c.claims["email_verified"]; is.Claims.Email == "email" && (v == false || v == "false") {
 		return ""
 	}
-	if canonical, err := CanonicalEmail(email); err == nil {
-		return canonical
+	canonical, err := CanonicalEmail(email)
+	if err != nil {
+		return ""
 	}
-	return email
+	return canonical
 }

@@ -183,6 +183,11 @@ func TestTrustedIssuer(t *testing.T) {
 			t.Errorf("email %q, want none: the issuer has not verified it", id.Email)
 		}
 	}
+	for _, none := range []string{"", "ann", "@example.com", "ann@example.com,ceo@example.com", "Ann <ann@example.com>", "ann b@example.com", strings.Repeat("a", 300) + "@example.com"} {
+		if id := b.allow(t, with{"email": none}); id.Email != "" {
+			t.Errorf("email %q of the claim %q, want none: it is no address", id.Email, none)
+		}
+	}
 	b.deny(t, with{"email": 1}, "email")
 }
 
