@@ -28,6 +28,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -105,6 +106,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.metrics.inFlight.Inc()
 	defer g.finish(x) // one log line, one set of metrics, even after a panic
 	if err := g.serve(s, x, r); err != nil {
+		if x.status == 0 && errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+			x.abandon() // a login that nobody waits for any more is no failure of ours
+		}
 		x.err = err
 		if x.status == 0 {
 			s.allowOrigin(x, r) // so that a script of an allowed origin can read why
@@ -178,9 +182,7 @@ func (g *Gateway) forward(s *Snapshot, x *exchange, r *http.Request) error {
 	case x.failure == nil:
 		return nil
 	case r.Context().Err() != nil:
-		// Returning would make an empty 200 of it, should somebody still listen.
-		x.status = statusClientGone
-		panic(http.ErrAbortHandler)
+		x.abandon()
 	}
 	return classify(x.failure)
 }
@@ -188,6 +190,13 @@ func (g *Gateway) forward(s *Snapshot, x *exchange, r *http.Request) error {
 // statusClientGone is what the log and the metrics say of a client that went
 // away before there was an answer. It is never sent.
 const statusClientGone = 499
+
+// abandon ends an exchange whose client has gone. Returning would make an empty
+// 200 of it, should somebody still listen.
+func (x *exchange) abandon() {
+	x.status = statusClientGone
+	panic(http.ErrAbortHandler)
+}
 
 // finish records the exchange. It runs deferred because ReverseProxy panics with
 // http.ErrAbortHandler when a copy breaks, and those requests belong in the log.

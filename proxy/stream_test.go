@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +17,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"gatehouse/authn"
+	"gatehouse/config"
 )
 
 // asAnn adds ann's token to every request.
@@ -246,6 +251,50 @@ func TestClientGoneCancelsUpstream(t *testing.T) {
 	}
 	if line := waitForLog(t, logged, 0); !strings.Contains(line, "status=499") || !strings.Contains(line, "aborted=true") {
 		t.Errorf("log line %q, want status 499 and aborted", line)
+	}
+}
+
+// onePage is endpoints that answer everything by one handler.
+type onePage HandlerFunc
+
+func (p onePage) Match(*http.Request) HandlerFunc { return HandlerFunc(p) }
+
+// A login that is given up while it waits for its turn is the client's doing:
+// no 500 in the log, no alarm.
+func TestClientGoneFromEndpoint(t *testing.T) {
+	gone, leave := context.WithCancel(context.Background())
+	leave()
+	for _, c := range []struct {
+		ctx  context.Context
+		err  error
+		want string
+	}{
+		{gone, fmt.Errorf("verify password: %w", context.Canceled), "status=499"},
+		{gone, authn.ErrBusy.Because(context.Canceled), "status=499"},
+		{gone, authn.ErrInvalidCredentials, "status=400"},
+		{gone, errors.New("disk full"), "status=500"},
+		{context.Background(), context.Canceled, "status=500"}, // of something else than the request
+	} {
+		cfg, err := config.Parse("gateway.yaml", []byte("routes: [{path: /, upstream: 'echo:'}]"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logged := &syncBuffer{}
+		g := New(Options{Log: slog.New(slog.NewTextHandler(logged, nil))})
+		s, err := g.NewSnapshot(SnapshotOptions{Config: cfg, Verifier: knownTokens{},
+			Endpoints: onePage(func(http.ResponseWriter, *http.Request) error { return c.err })})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Use(s)
+		cut := false
+		func() {
+			defer func() { cut = recover() == http.ErrAbortHandler }()
+			g.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/login", nil).WithContext(c.ctx))
+		}()
+		if line := logged.String(); !strings.Contains(line, c.want) || cut != (c.want == "status=499") || cut && strings.Contains(line, "internal") {
+			t.Errorf("%v: cut off %v, logged %q, want %s", c.err, cut, line, c.want)
+		}
 	}
 }
 
