@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -39,7 +40,7 @@ func listen(cfg *config.Config, key, address string) (*net.TCPListener, error) {
 // http.Server reads its limits whenever it likes, so they cannot be changed
 // while it runs. A configuration with other limits gets another http.Server,
 // fed from the same listener, and the connections of the one before stay with
-// it until they end.
+// it until they end. Then it is forgotten.
 type front struct {
 	listener *net.TCPListener
 	handler  http.Handler
@@ -56,7 +57,7 @@ type front struct {
 	mu      sync.Mutex
 	limits  serverLimits
 	tap     *tap
-	servers []*http.Server
+	servers []*limited
 	serving sync.WaitGroup
 
 	requests atomic.Int64 // that are being answered, upgraded connections included
@@ -69,6 +70,14 @@ type front struct {
 type serverLimits struct {
 	header, idle time.Duration
 	bytes        int
+}
+
+// A limited is an http.Server with the limits of one configuration. front.mu
+// guards its fields.
+type limited struct {
+	*http.Server
+	open  int  // connections
+	ended bool // it gets no more of them
 }
 
 func newFront(l *net.TCPListener, handler http.Handler, log *slog.Logger) *front {
@@ -96,7 +105,8 @@ func (f *front) use(cfg *config.Config, certificates *tls.Config) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
-	server := &http.Server{
+	server := &limited{}
+	server.Server = &http.Server{
 		Handler:                      f,
 		ReadHeaderTimeout:            limits.header, // net/http bounds the TLS handshake by it as well
 		IdleTimeout:                  limits.idle,
@@ -105,14 +115,44 @@ func (f *front) use(cfg *config.Config, certificates *tls.Config) {
 		Protocols:                    protocols,
 		ErrorLog:                     errorLog(f.log),
 		BaseContext:                  func(net.Listener) context.Context { return f.base },
+		ConnState:                    func(_ net.Conn, state http.ConnState) { f.count(server, state) },
 	}
 	next := &tap{from: f, done: make(chan struct{})}
-	f.serving.Go(func() { _ = server.Serve(next) }) // ends with its tap
+	f.serving.Go(func() {
+		_ = server.Serve(next) // ends with its tap
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		server.ended = true
+		f.forget()
+	})
 	if f.tap != nil {
 		_ = f.tap.Close()
 	}
 	f.tap, f.limits = next, limits
 	f.servers = append(f.servers, server)
+}
+
+// count keeps server.open. An upgraded connection is no longer the server's.
+func (f *front) count(server *limited, state http.ConnState) {
+	change := 0
+	switch state {
+	case http.StateNew:
+		change = 1
+	case http.StateClosed, http.StateHijacked:
+		change = -1
+	default:
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	server.open += change
+	f.forget()
+}
+
+// forget drops the servers that have nothing to do any more. The caller holds
+// f.mu.
+func (f *front) forget() {
+	f.servers = slices.DeleteFunc(f.servers, func(s *limited) bool { return s.ended && s.open == 0 })
 }
 
 // run accepts connections until drain or close.
@@ -206,7 +246,7 @@ func (f *front) close() {
 }
 
 // stopAccepting returns the servers that still have connections to end.
-func (f *front) stopAccepting() []*http.Server {
+func (f *front) stopAccepting() []*limited {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	select {
@@ -216,7 +256,7 @@ func (f *front) stopAccepting() []*http.Server {
 		_ = f.listener.Close()
 		f.gate.shut()
 	}
-	return f.servers
+	return slices.Clone(f.servers)
 }
 
 // A tap is the listener of one http.Server. It gives what the front accepts.

@@ -138,10 +138,46 @@ func TestLimitsChange(t *testing.T) {
 	if status, _, err := old.ask(simpleRequest); status != http.StatusOK {
 		t.Errorf("open connection after the limit was raised: status %d, %v, want 200", status, err)
 	}
-	servers := len(f.servers)
 	f.use(&config.Config{Limits: config.Limits{HeaderBytes: 64 << 10}}, nil)
-	if len(f.servers) != servers {
-		t.Error("the same limits made another server")
+	if n := len(f.stopAccepting()); n != 2 {
+		t.Errorf("%d servers, want 2: the same limits make no other one, and the one before has a connection", n)
+	}
+}
+
+// A gateway whose limits change every day must not keep the servers of all days.
+func TestOldServersAreForgotten(t *testing.T) {
+	open := make(chan struct{}, 1)
+	f := startFront(t, config.Limits{}, pairConfig(t), hijacking(open))
+	servers := func() int {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.servers)
+	}
+	upgrade := "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n"
+	for n := range 5 {
+		// One that is upgraded, one that only shakes hands, and one that does not
+		// even do that.
+		c := dial(t, f)
+		upgraded := tls.Client(c.Conn, &tls.Config{InsecureSkipVerify: true})
+		fmt.Fprint(upgraded, upgrade)
+		<-open
+		idle := tls.Client(dial(t, f).Conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		if err := idle.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		silent := dial(t, f)
+		f.use(&config.Config{Limits: config.Limits{HeaderBytes: (n + 2) << 10}}, pairConfig(t))
+		if n := servers(); n != 2 {
+			t.Errorf("%d servers, want the new one and that of the open connections", n)
+		}
+		idle.Close()
+		silent.Close()
+		await(t, 10*time.Second, "the old server to be forgotten", func() bool { return servers() == 1 })
+		// Whoever has upgraded does not notice.
+		fmt.Fprint(upgraded, "x")
+		if _, err := io.ReadAll(upgraded); err != nil {
+			t.Errorf("the upgraded connection: %v, want it ended by what it said", err)
+		}
 	}
 }
 
