@@ -187,7 +187,8 @@ func TestNeedsRestart(t *testing.T) {
 	}
 }
 
-// What throttles logins survives a reload that changes something else.
+// What throttles logins survives a reload that changes something else, and one
+// that is refused.
 func TestThrottleSurvivesReload(t *testing.T) {
 	dir := t.TempDir()
 	stores, err := openStores(t.Context(), parse(t, "data_dir: "+dir))
@@ -195,18 +196,28 @@ func TestThrottleSurvivesReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stores.Close()
-	use := func(yaml string) *authn.Service {
+	build := func(yaml string) *accounts {
 		acc, err := stores.accounts(parse(t, "data_dir: "+dir+"\n"+yaml))
 		if err != nil {
 			t.Fatal(err)
 		}
+		return acc
+	}
+	use := func(yaml string) *authn.Service {
+		acc := build(yaml)
+		stores.use(acc)
 		return acc.service
 	}
+	const changed = "users: {throttle: {attempts: 3}, bcrypt_cost: 10}"
 	first := use("")
 	if again := use("log: {level: debug}"); again.Throttle != first.Throttle || again.Hasher != first.Hasher {
 		t.Error("a reload forgot the failed logins")
 	}
-	if other := use("users: {throttle: {attempts: 3}, bcrypt_cost: 10}"); other.Throttle == first.Throttle || other.Hasher == first.Hasher {
+	build(changed) // and its tests: fail
+	if again := use(""); again.Throttle != first.Throttle || again.Hasher != first.Hasher {
+		t.Error("a reload that was refused forgot the failed logins")
+	}
+	if other := use(changed); other.Throttle == first.Throttle || other.Hasher == first.Hasher {
 		t.Error("a reload kept a throttle of other numbers")
 	}
 }

@@ -142,6 +142,7 @@ func (s *server) use(g *generation) {
 	for _, w := range append(g.accounts.warnings(), expiry(g.cfg, g.certificates, g.loaded)...) {
 		s.log.LogAttrs(context.Background(), slog.LevelWarn, "configuration warning", problemAttrs("warning", w)...)
 	}
+	s.stores.use(g.accounts)
 	g.start()
 	s.current.Store(g)
 	s.gateway.Use(g.snapshot)

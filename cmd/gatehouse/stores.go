@@ -19,12 +19,26 @@ import (
 type stores struct {
 	db          *sqlstore.Store
 	revocations *authn.RevocationList
+	counters    counters // of the configuration in use
+}
 
-	// These go on counting over a reload, unless it changes what they count by.
+// counters go on counting over a reload, unless it changes what they count by.
+type counters struct {
 	throttle       *authn.Throttle
 	throttleConfig config.Throttle
 	hasher         *authn.Hasher
 	bcryptCost     int
+}
+
+// next is what cfg counts with: c, where cfg does not want another.
+func (c counters) next(cfg *config.Config) counters {
+	if t := cfg.Users.Throttle; c.throttle == nil || c.throttleConfig != t {
+		c.throttle, c.throttleConfig = authn.NewThrottle(t.Attempts, t.Window, time.Now), t
+	}
+	if cost := cfg.Users.BcryptCost; c.hasher == nil || c.bcryptCost != cost {
+		c.hasher, c.bcryptCost = authn.NewHasher(cost), cost
+	}
+	return c
 }
 
 // openStores opens the databases that cfg names and reads every revocation, so
@@ -70,6 +84,7 @@ type accounts struct {
 	tokens   *authn.Tokens
 	issuers  *authn.TrustedIssuers
 	verifier authn.Verifier // every issuer that is trusted, then the revocations
+	counters counters
 	close    func() error
 }
 
@@ -98,6 +113,10 @@ func (a *app) openAccounts(ctx context.Context) (*accounts, error) {
 	return acc, nil
 }
 
+// use notes that acc is in charge. Until then nothing of it is kept: a
+// configuration that is refused must not forget who is throttled.
+func (s *stores) use(acc *accounts) { s.counters = acc.counters }
+
 // accounts makes the service and the verifier that cfg describes. It starts
 // nothing and reaches no one.
 func (s *stores) accounts(cfg *config.Config) (*accounts, error) {
@@ -109,12 +128,7 @@ func (s *stores) accounts(cfg *config.Config) (*accounts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t := cfg.Users.Throttle; s.throttle == nil || s.throttleConfig != t {
-		s.throttle, s.throttleConfig = authn.NewThrottle(t.Attempts, t.Window, time.Now), t
-	}
-	if cost := cfg.Users.BcryptCost; s.hasher == nil || s.bcryptCost != cost {
-		s.hasher, s.bcryptCost = authn.NewHasher(cost), cost
-	}
+	counters := s.counters.next(cfg)
 	tokens := &authn.Tokens{
 		Keys:     keys,
 		Issuer:   cfg.Tokens.Issuer,
@@ -128,9 +142,9 @@ func (s *stores) accounts(cfg *config.Config) (*accounts, error) {
 		Sessions:         s.db,
 		Revocations:      s.revocations,
 		Tokens:           tokens,
-		Hasher:           s.hasher,
+		Hasher:           counters.hasher,
 		Policy:           authn.PasswordPolicy{MinLength: cfg.Users.Password.MinLength, MinStrength: cfg.Users.Password.MinStrength},
-		Throttle:         s.throttle,
+		Throttle:         counters.throttle,
 		RegistrationOpen: cfg.Users.Registration == "open",
 		DefaultRoles:     cfg.Users.DefaultRoles,
 		RefreshTTL:       cfg.Tokens.RefreshTTL,
@@ -144,6 +158,7 @@ func (s *stores) accounts(cfg *config.Config) (*accounts, error) {
 		tokens:   tokens,
 		issuers:  issuers,
 		verifier: authn.Join([]authn.Verifier{tokens, issuers}, s.revocations.Check),
+		counters: counters,
 		close:    s.Close,
 	}, nil
 }
