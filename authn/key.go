@@ -17,7 +17,8 @@ import (
 )
 
 // A KeySet holds the keys of the gateway's own tokens: one signs, all verify,
-// each with the one algorithm it was configured for. It never changes.
+// each with the one algorithm it was configured for. It never changes. The zero
+// KeySet has no key.
 type KeySet struct {
 	keys     []*key
 	byID     map[string]*key

@@ -160,7 +160,7 @@ func lookUp(ctx context.Context, cfg *config.Config, email string) (authn.User, 
 	}
 	store, err := sqlstore.Open(ctx, location)
 	if err != nil {
-		return made, "", fmt.Errorf("open users database: %w", err)
+		return made, "", err
 	}
 	defer store.Close()
 	u, err := store.UserByEmail(ctx, email)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,19 +43,28 @@ func (c counters) next(cfg *config.Config) counters {
 // openStores opens the databases that cfg names and reads every revocation, so
 // that none is forgotten by the first request.
 func openStores(ctx context.Context, cfg *config.Config) (*stores, error) {
+	s, err := openDatabase(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.revocations.Load(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// openDatabase is openStores for who asks about no revocation. Making one needs
+// no list of the others.
+func openDatabase(ctx context.Context, cfg *config.Config) (*stores, error) {
 	url, err := databaseURL(cfg)
 	if err != nil {
 		return nil, err
 	}
 	db, err := sqlstore.Open(ctx, url)
 	if err != nil {
-		return nil, fmt.Errorf("open users database: %w", err)
+		return nil, err
 	}
-	s := &stores{db: db, revocations: authn.NewRevocationList(db, time.Now)}
-	if err := s.revocations.Load(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("read revocations: %w", err), db.Close())
-	}
-	return s, nil
+	return &stores{db: db, revocations: authn.NewRevocationList(db, time.Now)}, nil
 }
 
 func (s *stores) Close() error { return s.db.Close() }
@@ -82,8 +90,8 @@ type accounts struct {
 	store    *sqlstore.Store // for what only the commands do: List, DeleteUser
 	service  *authn.Service
 	tokens   *authn.Tokens
-	issuers  *authn.TrustedIssuers
-	verifier authn.Verifier // every issuer that is trusted, then the revocations
+	issuers  *authn.TrustedIssuers // nil in openAccounts and openIssuer, like verifier
+	verifier authn.Verifier        // every issuer that is trusted, then the revocations
 	counters counters
 	close    func() error
 }
@@ -95,18 +103,52 @@ func (acc *accounts) warnings() []config.Problem {
 	return slices.Concat(acc.cfg.Warnings, acc.tokens.Keys.Warnings(), acc.issuers.Warnings())
 }
 
-// openAccounts loads the configuration and opens what it names, for commands
-// that work on accounts beside a gateway that may be running.
+// openAccounts loads the configuration and opens the accounts that it names,
+// for commands that work on them beside a gateway that may be running. There
+// are no keys in it, nor a verifier: `user list` must not make a key, and works
+// where one cannot be read.
 func (a *app) openAccounts(ctx context.Context) (*accounts, error) {
+	return a.openAs(ctx, func(s *stores, cfg *config.Config) (*accounts, error) {
+		return s.withKeys(cfg, &authn.KeySet{}), nil
+	})
+}
+
+// openIssuer is openAccounts for commands that issue tokens.
+func (a *app) openIssuer(ctx context.Context) (*accounts, error) {
+	return a.openAs(ctx, func(s *stores, cfg *config.Config) (*accounts, error) {
+		keys, err := authn.LoadKeys(cfg)
+		if err != nil {
+			return nil, err
+		}
+		return s.withKeys(cfg, keys), nil
+	})
+}
+
+// openVerifier is openAccounts for commands that verify tokens as a gateway
+// would.
+func (a *app) openVerifier(ctx context.Context) (*accounts, error) {
+	return a.openAs(ctx, func(s *stores, cfg *config.Config) (*accounts, error) {
+		keys, err := authn.ReadKeys(cfg)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.revocations.Load(ctx); err != nil {
+			return nil, err
+		}
+		return s.verifying(cfg, keys)
+	})
+}
+
+func (a *app) openAs(ctx context.Context, build func(*stores, *config.Config) (*accounts, error)) (*accounts, error) {
 	cfg, err := a.load()
 	if err != nil {
 		return nil, err
 	}
-	s, err := openStores(ctx, cfg)
+	s, err := openDatabase(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	acc, err := s.accounts(cfg)
+	acc, err := build(s, cfg)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -124,10 +166,24 @@ func (s *stores) accounts(cfg *config.Config) (*accounts, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.verifying(cfg, keys)
+}
+
+// verifying is withKeys that verifies tokens as well: those of keys and those of
+// the trusted issuers.
+func (s *stores) verifying(cfg *config.Config, keys *authn.KeySet) (*accounts, error) {
 	issuers, err := authn.NewTrustedIssuers(cfg, time.Now)
 	if err != nil {
 		return nil, err
 	}
+	acc := s.withKeys(cfg, keys)
+	acc.issuers = issuers
+	acc.verifier = authn.Join([]authn.Verifier{acc.tokens, issuers}, s.revocations.Check)
+	return acc, nil
+}
+
+// withKeys makes the service that cfg describes, with keys for its tokens.
+func (s *stores) withKeys(cfg *config.Config, keys *authn.KeySet) *accounts {
 	counters := s.counters.next(cfg)
 	tokens := &authn.Tokens{
 		Keys:     keys,
@@ -156,9 +212,7 @@ func (s *stores) accounts(cfg *config.Config) (*accounts, error) {
 		store:    s.db,
 		service:  service,
 		tokens:   tokens,
-		issuers:  issuers,
-		verifier: authn.Join([]authn.Verifier{tokens, issuers}, s.revocations.Check),
 		counters: counters,
 		close:    s.Close,
-	}, nil
+	}
 }

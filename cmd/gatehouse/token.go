@@ -67,7 +67,7 @@ func (a *app) tokenIssueCmd() *cobra.Command {
 		if cmd.Flags().Changed("ttl") && ttl < time.Second {
 			return usagef("--ttl %s: want at least 1s", ttl)
 		}
-		acc, err := a.openAccounts(ctx)
+		acc, err := a.openIssuer(ctx)
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func (a *app) tokenInspectCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		acc, err := a.openAccounts(ctx)
+		acc, err := a.openVerifier(ctx)
 		if err != nil {
 			return err
 		}
@@ -284,7 +284,7 @@ func (a *app) tokenRevokeCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		acc, err := a.openAccounts(ctx)
+		acc, err := a.openVerifier(ctx)
 		if err != nil {
 			return err
 		}
