@@ -177,19 +177,5 @@ func (s *server) drain(signals <-chan os.Signal) error {
 // audit records what happened to accounts and sessions.
 func (s *server) audit(ctx context.Context, e authn.Event) {
 	s.metrics.Event(e.Name, e.Outcome)
-	attrs := []slog.Attr{slog.String("event", e.Name), slog.String("outcome", e.Outcome)}
-	for _, a := range []struct{ key, value string }{
-		{"request_id", authn.CallerOf(ctx).RequestID},
-		{"user", e.UserID},
-		{"session", e.SessionID},
-		{"cause", e.Cause},
-	} {
-		if a.value != "" {
-			attrs = append(attrs, slog.String(a.key, a.value))
-		}
-	}
-	if e.Address.IsValid() {
-		attrs = append(attrs, slog.String("client", e.Address.String()))
-	}
-	s.log.LogAttrs(ctx, slog.LevelInfo, "audit", attrs...)
+	s.log.LogAttrs(ctx, slog.LevelInfo, "audit", auditAttrs(ctx, e)...)
 }

@@ -152,6 +152,7 @@ func (a *app) openAs(ctx context.Context, build func(*stores, *config.Config) (*
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	acc.service.Audit = a.audit(cfg)
 	return acc, nil
 }
 
