@@ -291,48 +291,8 @@ func newStrongSecret(secret []byte) (*joseKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if reason := weakSecret(string(secret)); reason != "" {
-		return nil, fmt.Errorf("secret that %s: make one with openssl rand -base64 48", reason)
+	if weakness := config.Secret(secret).Weakness(); weakness != "" {
+		return nil, fmt.Errorf("%s: make one with openssl rand -base64 48", weakness)
 	}
 	return k, nil
-}
-
-// knownSecrets are long enough and stand in the documentation of others.
-var knownSecrets = []string{
-	"a-string-secret-at-least-256-bits-long",
-	"qwertyuiopasdfghjklzxcvbnm123456",
-	"your-256-bit-secret-your-256-bit-secret",
-	"your-very-long-secret-key-that-is-at-least-32-characters",
-	"your_super_secret_key_change_this_in_production",
-	"super-secret-jwt-token-with-at-least-32-characters-long",
-	"this-is-a-very-long-secret-key-for-jwt",
-	"my-32-character-ultra-secure-and-ultra-long-secret",
-}
-
-// weakSecret says why a secret of good length is none: "" if it is one. The
-// text of a public key is the classic: RFC 8725, section 2.1.
-func weakSecret(s string) string {
-	if strings.Contains(s, "-----BEGIN ") {
-		return "is a PEM file"
-	}
-	if object, err := readObject([]byte(s)); err == nil && (object["kty"] != nil || object["keys"] != nil) {
-		return "is a JWK"
-	}
-	lower := strings.ToLower(strings.TrimSpace(s))
-	if slices.Contains(knownSecrets, lower) {
-		return "is published"
-	}
-	distinct := map[byte]bool{}
-	for i := range len(s) {
-		distinct[s[i]] = true
-	}
-	if len(distinct) < 8 {
-		return fmt.Sprintf("has %d different bytes", len(distinct))
-	}
-	for unit := 1; unit < minSecret && unit <= len(lower)/2; unit++ {
-		if strings.HasPrefix(lower, strings.Repeat(lower[:unit], len(lower)/unit)) && strings.HasPrefix(lower[:unit], lower[len(lower)/unit*unit:]) {
-			return "repeats itself"
-		}
-	}
-	return ""
 }

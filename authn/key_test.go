@@ -190,12 +190,12 @@ func TestConfiguredKeys(t *testing.T) {
 	}
 	for secret, why := range map[string]string{
 		"short": "5 bytes", strings.Repeat("x", 31): "31 bytes",
-		strings.Repeat("x", 64): "different bytes", strings.Repeat("changeme", 5): "different bytes", strings.Repeat("my-secret-value!", 2): "repeats itself",
+		strings.Repeat("x", 64): "repeats itself", strings.Repeat("changeme", 5): "well-known sample", strings.Repeat("my-secret-value!", 2): "repeats itself",
 		strings.Repeat("my-secret-value!", 2) + "my-se":            "repeats itself",
-		"a-string-secret-at-least-256-bits-long":                   "is published",
-		string(publicText):                                         "is a PEM file",
-		" " + string(publicText):                                   "is a PEM file",
-		`{"kty":"RSA","e":"AQAB","n":"sXchDaQebHnPiGvyDOAT4saGE"}`: "is a JWK",
+		"a-string-secret-at-least-256-bits-long":                   "well-known sample",
+		string(publicText):                                         "PEM or JWK",
+		" " + string(publicText):                                   "PEM or JWK",
+		`{"kty":"RSA","e":"AQAB","n":"sXchDaQebHnPiGvyDOAT4saGE"}`: "PEM or JWK",
 	} {
 		deny(config.Key{ID: "k", Algorithm: "HS256", Secret: config.Secret(secret)}, why)
 	}

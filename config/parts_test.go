@@ -91,14 +91,14 @@ func TestCanonicalHost(t *testing.T) {
 func TestWeakness(t *testing.T) {
 	allow := func(s string) {
 		t.Helper()
-		if problem := weakness(Secret(s)); problem != "" {
-			t.Errorf("weakness(%q) = %q, want it accepted", s, problem)
+		if problem := Secret(s).Weakness(); problem != "" {
+			t.Errorf("Weakness of %q = %q, want it accepted", s, problem)
 		}
 	}
 	deny := func(s string) {
 		t.Helper()
-		if weakness(Secret(s)) == "" {
-			t.Errorf("weakness(%q) accepts it", s)
+		if Secret(s).Weakness() == "" {
+			t.Errorf("Weakness of %q accepts it", s)
 		}
 	}
 	allow("k7Vq2mXbR9tLw4ZsY1pN8cHf3JgD6aEu")
@@ -115,6 +115,10 @@ func TestWeakness(t *testing.T) {
 	deny(strings.Repeat("a", 64))
 	deny(strings.Repeat("ab12", 16))
 	deny("k7Vq2mXbR9tLw4ZsY1pN8cHf3JgD6aE")
+	deny(strings.Repeat("ab12Cd34", 3) + strings.Repeat("AB12cD34", 3))
+	deny("-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----")
+	deny(`{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78","e":"AQAB"}`)
+	deny(`{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"}]}`)
 	deny("0101101001011010110100101101001011")
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,23 +9,32 @@ import (
 
 const minSecretBytes = 32
 
-// weakness says why a secret must not sign tokens, "" if nothing speaks
+// Weakness says why a secret must not sign tokens, "" if nothing speaks
 // against it. It shows nothing of the secret.
-func weakness(s Secret) string {
+func (s Secret) Weakness() string {
 	text := string(s)
 	switch {
 	case text == "":
 		return "the secret is empty"
 	case isSample(text):
 		return "the secret is a well-known sample"
+	case isPublicKey(text):
+		return "the secret is a key in PEM or JWK form, which others may have"
 	case len(text) < minSecretBytes:
 		return fmt.Sprintf("the secret has %d bytes: want at least %d (RFC 7518, section 3.2)", len(text), minSecretBytes)
-	case period(text) < minSecretBytes && period(text) <= len(text)/2:
+	case repeats(strings.ToLower(text)):
 		return "the secret repeats itself"
 	case distinctBytes(text) < 8:
 		return "the secret has too few different characters"
 	}
 	return ""
+}
+
+// isPublicKey finds the classic: whoever has the public key can sign with its
+// text (RFC 8725, section 2.1).
+func isPublicKey(s string) bool {
+	var jwk map[string]json.RawMessage
+	return strings.Contains(s, "-----BEGIN ") || json.Unmarshal([]byte(s), &jwk) == nil && (jwk["kty"] != nil || jwk["keys"] != nil)
 }
 
 // isSample compares letters and digits only: samples are copied with other
@@ -47,6 +57,11 @@ func onlyLetters(s string) string {
 		}
 		return -1
 	}, strings.ToLower(s))
+}
+
+func repeats(s string) bool {
+	p := period(s)
+	return p < minSecretBytes && p <= len(s)/2
 }
 
 // period is the length of the shortest text that, repeated, makes s; the last
@@ -90,6 +105,8 @@ var samples = []string{
 	"this-is-a-secret", "this-is-a-very-secret-key", "this_is_a_very_long_secret_key_for_jwt",
 	"my-very-long-and-secure-secret-key-for-jwt", "mysupersecretkeythatisatleast32byteslong",
 	"your-super-secret-jwt-token-with-at-least-32-characters-long", "super-secret-jwt-token-with-at-least-32-characters-long",
+	"your-very-long-secret-key-that-is-at-least-32-characters", "your_super_secret_key_change_this_in_production",
+	"my-32-character-ultra-secure-and-ultra-long-secret",
 	"your-very-secure-and-long-secret-key", "change-this-to-a-long-random-string", "replace-this-with-a-long-random-secret",
 	"404E635266556A586E3272357538782F413F4428472B4B6250645367566B5970",
 	"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",

@@ -133,7 +133,7 @@ func (v *validator) key(key string, k Key, signs bool) {
 	case k.Algorithm != "HS256" && secret:
 		v.bad(source, "want private_key_file or public_key_file for "+k.Algorithm, "a secret goes with algorithm: HS256")
 	case secret:
-		if problem := weakness(k.Secret); problem != "" && !v.skip(source) {
+		if problem := k.Secret.Weakness(); problem != "" && !v.skip(source) {
 			v.bad(source, problem, "openssl rand -base64 48 makes a good one")
 		}
 	case signs && sources[0] == "public_key_file":
