@@ -25,6 +25,14 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
+// writePair makes the cert.pem and key.pem that examples/tls and the README name.
+func writePair(t *testing.T, dir string) {
+	t.Helper()
+	p := newPair(time.Now(), "localhost")
+	writeFile(t, filepath.Join(dir, "cert.pem"), string(p.cert))
+	writeFile(t, filepath.Join(dir, "key.pem"), string(p.key))
+}
+
 // testCheck runs `gatehouse check` over every gateway.yaml of the repository
 // and over every yaml block of its README files.
 func testCheck(t *testing.T, bin string) {
@@ -45,14 +53,17 @@ func testCheck(t *testing.T, bin string) {
 			return filepath.SkipDir
 		case d.Name() == "gateway.yaml":
 			configs++
+			if filepath.Base(filepath.Dir(path)) == "tls" {
+				dir := copyExample(t, "tls")
+				writePair(t, dir)
+				path = filepath.Join(dir, d.Name())
+			}
 			check(t, path)
 		case d.Name() == "README.md":
 			for _, block := range fenced(readFile(t, path), "yaml") {
 				blocks++
 				dir := t.TempDir()
-				tls := filepath.Join(root(t), "examples", "tls")
-				writeFile(t, filepath.Join(dir, "cert.pem"), readFile(t, filepath.Join(tls, "cert.pem")))
-				writeFile(t, filepath.Join(dir, "key.pem"), readFile(t, filepath.Join(tls, "key.pem")))
+				writePair(t, dir)
 				file := filepath.Join(dir, "gateway.yaml")
 				writeFile(t, file, block)
 				check(t, file)
@@ -289,6 +300,7 @@ func testTrustedIssuer(t *testing.T, bin string) {
 func testTLS(t *testing.T, bin string) {
 	ports := freePorts(t, 2)
 	dir := copyExample(t, "tls", `listen: ":8443"`, "listen: 127.0.0.1:"+ports[0], "https://localhost:8443", "https://localhost:"+ports[0])
+	writePair(t, dir)
 	config := filepath.Join(dir, "gateway.yaml")
 	writeFile(t, config, readFile(t, config)+"\nadmin: {listen: \"127.0.0.1:"+ports[1]+"\"}\n")
 	startIn(t, dir, nil, bin, "serve", "--config", config).awaitAnswer(t, "http://127.0.0.1:"+ports[1]+"/readyz")
