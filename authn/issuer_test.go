@@ -246,7 +246,7 @@ func TestIssuerProblems(t *testing.T) {
 		"no such file":           func(c *config.TrustedIssuer) { c.JWKSURL, c.JWKSFile = "", filepath.Join(dir, "none") },
 		"JWK set: not a JSON":    func(c *config.TrustedIssuer) { c.JWKSURL, c.JWKSFile = "", file("a", "<html>") },
 		`want a list "keys"`:     func(c *config.TrustedIssuer) { c.JWKSURL, c.JWKSFile = "", file("b", "{}") },
-		"no usable key": func(c *config.TrustedIssuer) {
+		"no usable key: keys[0]: a shared secret": func(c *config.TrustedIssuer) {
 			c.JWKSURL, c.JWKSFile = "", file("c", `{"keys":[{"kty":"oct","k":"AA"}]}`)
 		},
 		"regular file":              func(c *config.TrustedIssuer) { c.JWKSURL, c.JWKSFile = "", dir },

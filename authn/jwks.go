@@ -91,7 +91,11 @@ func parseJWKS(data []byte) (*jwkSet, error) {
 		}
 		key, err := parseJWK(member)
 		if err != nil {
-			set.skipped = append(set.skipped, fmt.Sprintf("keys[%d] (kid %.64q): %v", i, member["kid"], err))
+			at := fmt.Sprintf("keys[%d]", i)
+			if kid, ok := member["kid"].(string); ok {
+				at += fmt.Sprintf(" (kid %.64q)", kid)
+			}
+			set.skipped = append(set.skipped, fmt.Sprintf("%s: %v", at, err))
 			continue
 		}
 		set.keys = append(set.keys, key)
