@@ -196,7 +196,6 @@ func TestVerifyClaims(t *testing.T) {
 	allow(with("gen", nil))
 	allow(with("roles", nil))
 	allow(with("nbf", now+30))
-	allow(raw("exp", "9999999999"))
 	allow(raw("exp", "253402300799"))
 	allow(raw("exp", fmt.Sprintf("%d.5", now+10)))
 	allow(raw("exp", "4e9"))
@@ -236,9 +235,8 @@ func TestVerifyClaims(t *testing.T) {
 			deny(raw(name, bad), name)
 		}
 	}
-	for _, absurd := range []string{"253402300800", "9999999999999", "9007199254740992"} {
-		deny(raw("exp", absurd), "exp is after the year 9999")
-	}
+	deny(raw("exp", "253402300800"), "exp is after the year 9999")
+	deny(raw("exp", "9007199254740992"), "exp is after the year 9999")
 	deny(with("exp", nil), "exp is missing")
 	deny(raw("exp", "null"), "exp")
 	deny(with("iat", nil), "iat is missing")
