@@ -126,6 +126,13 @@ func (s *Service) changePassword(ctx context.Context, id *Identity, current, nex
 	if err != nil {
 		return fmt.Errorf("hash password: %w", err)
 	}
+	// The other sessions go before and after: if they cannot be ended, nothing is
+	// changed, and a login with the old password may have begun one meanwhile.
+	ctx, cancel := unhurried(ctx)
+	defer cancel()
+	if err := s.endSessions(ctx, u, id.Session); err != nil {
+		return err
+	}
 	verified := u.PasswordHash
 	err = s.Users.UpdateUser(ctx, u.ID, func(stored *User) error {
 		if stored.PasswordHash != verified {
@@ -137,8 +144,6 @@ func (s *Service) changePassword(ctx context.Context, id *Identity, current, nex
 	if err != nil {
 		return fmt.Errorf("update user: %w", err)
 	}
-	ctx, cancel := unhurried(ctx)
-	defer cancel()
 	if err := s.endSessions(ctx, u, id.Session); err != nil {
 		return ErrRevocation.Because(err).After(time.Second).Saying(
 			"The password was changed, but other sessions could not be signed out")
@@ -218,7 +223,7 @@ func (s *Service) edit(ctx context.Context, name, email string, signOut bool, pr
 	if err == nil {
 		var change func(*User)
 		if change, err = prepare(u); err == nil {
-			err = s.raise(ctx, u.ID, signOut, change)
+			err = s.raise(ctx, u, signOut, change)
 		}
 	}
 	s.audit(ctx, Event{Name: name, UserID: u.ID}, err)
@@ -237,12 +242,31 @@ func (s *Service) userByEmail(ctx context.Context, email string) (User, error) {
 	return u, nil
 }
 
-// raise applies change, raises the generation and has every token from before
-// refused. The user is changed first: what is issued from then on is of the
-// new generation.
-func (s *Service) raise(ctx context.Context, id string, signOut bool, change func(*User)) error {
+// raise applies change and has every token from before refused; with signOut
+// it ends the sessions as well. The steps may be of several stores, and any of
+// them may be the last one that is taken:
+//
+//   - the revocation goes first, so that no account looks changed whose old
+//     tokens are good. If nothing follows, holders of sessions and passwords
+//     get new tokens as before (see cover);
+//   - then the user is changed. What was issued in between is revoked, too;
+//   - sessions go last. A login or refresh that began before may have made one
+//     of them, or a token of the new generation.
+//
+// Repeating it repairs what broke off.
+func (s *Service) raise(ctx context.Context, u User, signOut bool, change func(*User)) error {
+	ctx, cancel := unhurried(ctx)
+	defer cancel()
+	revoke := func(u User) error {
+		return s.Revocations.Revoke(ctx, Revocation{Kind: RevokeUser, ID: u.ID, Generation: u.Generation, Expires: s.lastExpiry(u)})
+	}
+	first := u
+	first.Generation++
+	if err := revoke(first); err != nil {
+		return err
+	}
 	var after User
-	err := s.Users.UpdateUser(ctx, id, func(u *User) error {
+	err := s.Users.UpdateUser(ctx, u.ID, func(u *User) error {
 		change(u)
 		u.Generation++
 		u.Updated = s.Now()
@@ -252,19 +276,15 @@ func (s *Service) raise(ctx context.Context, id string, signOut bool, change fun
 	if err != nil {
 		return fmt.Errorf("update user: %w", err)
 	}
-	if signOut {
-		sessions, err := s.Sessions.SessionsOf(ctx, id)
-		if err != nil {
-			return fmt.Errorf("list sessions: %w", err)
-		}
-		for _, session := range sessions {
-			if err := s.Sessions.EndSession(ctx, session.ID); err != nil {
-				return fmt.Errorf("end session: %w", err)
-			}
+	if after.Generation != first.Generation || after.TokensUntil.After(first.TokensUntil) {
+		if err := revoke(after); err != nil {
+			return err
 		}
 	}
-	return s.Revocations.Revoke(ctx, Revocation{
-		Kind: RevokeUser, ID: id, Generation: after.Generation, Expires: s.lastExpiry(after)})
+	if !signOut {
+		return nil
+	}
+	return s.endSessions(ctx, after, "")
 }
 
 // maxTokenTTL keeps expiries within what a revocation can name.
@@ -290,17 +310,17 @@ func (s *Service) issueToken(ctx context.Context, email string, roles []string, 
 	if ttl < time.Second || ttl > maxTokenTTL {
 		return "", nil, fmt.Errorf("ttl %s: want between 1s and %s", ttl, maxTokenTTL)
 	}
-	u, err := s.userByEmail(ctx, email)
-	if err != nil {
-		return "", nil, err
-	}
-	if u.Disabled {
-		return "", nil, fmt.Errorf("user %q: %w", u.Email, errDisabled)
-	}
+	var err error
 	if roles != nil {
 		if roles, err = canonicalRoles(roles); err != nil {
 			return "", nil, invalid("roles", err)
 		}
 	}
-	return s.issue(ctx, u, roles, "", ttl)
+	return s.issue(ctx, func() (User, error) {
+		u, err := s.userByEmail(ctx, email)
+		if err == nil && u.Disabled {
+			err = fmt.Errorf("user %q is disabled", u.Email)
+		}
+		return u, err
+	}, roles, "", ttl)
 }

@@ -54,9 +54,10 @@ func TestChangePasswordWithoutLog(t *testing.T) {
 	b.login(good)
 	b.store.broken.Store(true)
 	err := b.ChangePassword(ctx, mine.Identity, good, "a new and longer password", home)
-	if !errors.Is(err, authn.ErrRevocation) || !strings.Contains(authn.AsRefusal(err).Message, "password was changed") {
-		t.Errorf("ChangePassword = %+v, want revocation_unavailable that says what was done", err)
+	if !errors.Is(err, authn.ErrRevocation) {
+		t.Errorf("ChangePassword = %+v, want revocation_unavailable", err)
 	}
+	b.login(good) // nothing was changed
 }
 
 // What an operator does to an account reaches the tokens that are out.

@@ -228,7 +228,7 @@ func TestKeysTogether(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := (&Tokens{Keys: keys, TTL: time.Hour}).Issue(ann, ""); err == nil || !strings.Contains(err.Error(), "no key signs") {
+	if _, _, err := (&Tokens{Keys: keys, TTL: time.Hour}).Issue(ann, "", time.Hour); err == nil || !strings.Contains(err.Error(), "no key signs") {
 		t.Errorf("Issue = %v, want no key signs", err)
 	}
 	if err := os.Chmod(es.PublicKeyFile, 0o644); err != nil {

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"gatehouse/config"
 )
 
 // Service makes accounts and signs people in and out. Its methods return
@@ -244,7 +246,7 @@ func (s *Service) begin(ctx context.Context, u User, password string, c Client) 
 	if err := s.Sessions.CreateSession(ctx, session); err != nil {
 		return Grant{}, fmt.Errorf("create session: %w", err)
 	}
-	g, err := s.beginAs(ctx, u, password, session.ID)
+	g, err := s.grant(ctx, session.ID, s.stillGood(ctx, u, password))
 	if err == nil {
 		err = s.dropOldest(ctx, u)
 	}
@@ -276,87 +278,120 @@ func (s *Service) dropOldest(ctx context.Context, u User) error {
 	return nil
 }
 
-func (s *Service) beginAs(ctx context.Context, u User, password, session string) (Grant, error) {
-	verified := u.PasswordHash
-	for {
-		u, err := s.Users.UserByID(ctx, u.ID)
+// stillGood reads the user whose password was verified again and again: it is
+// the user for as long as the account may sign in with that password.
+func (s *Service) stillGood(ctx context.Context, verified User, password string) func() (User, error) {
+	return func() (User, error) {
+		u, err := s.Users.UserByID(ctx, verified.ID)
 		switch {
 		case errors.Is(err, ErrUserNotFound):
-			return Grant{}, ErrInvalidCredentials.Because(errors.New("user was deleted meanwhile"))
+			return User{}, ErrInvalidCredentials.Because(errors.New("user was deleted meanwhile"))
 		case err != nil:
-			return Grant{}, fmt.Errorf("look up user: %w", err)
+			return User{}, fmt.Errorf("look up user: %w", err)
 		case u.Disabled:
-			return Grant{}, ErrInvalidCredentials.Because(errors.New("user was disabled meanwhile"))
-		case u.PasswordHash == verified:
-			return s.grant(ctx, u, session)
+			return User{}, ErrInvalidCredentials.Because(errors.New("user was disabled meanwhile"))
+		case u.PasswordHash == verified.PasswordHash:
+			return u, nil
 		}
 		good, err := s.Hasher.Verify(ctx, u.PasswordHash, password)
 		if err != nil {
-			return Grant{}, fmt.Errorf("verify password: %w", err)
+			return User{}, fmt.Errorf("verify password: %w", err)
 		}
 		if !good {
-			return Grant{}, ErrInvalidCredentials.Because(errors.New("password was changed meanwhile"))
+			return User{}, ErrInvalidCredentials.Because(errors.New("password was changed meanwhile"))
 		}
-		verified = u.PasswordHash
+		verified = u
+		return u, nil
 	}
 }
 
+// active reads a user who may hold tokens.
+func (s *Service) active(ctx context.Context, id string) (User, error) {
+	u, err := s.Users.UserByID(ctx, id)
+	switch {
+	case errors.Is(err, ErrUserNotFound), err == nil && u.Disabled:
+		return User{}, ErrInvalidToken.Because(errors.New("user is disabled or deleted"))
+	case err != nil:
+		return User{}, fmt.Errorf("look up user: %w", err)
+	}
+	return u, nil
+}
+
 // grant issues an access token of the session.
-func (s *Service) grant(ctx context.Context, u User, session string) (Grant, error) {
-	token, id, err := s.issue(ctx, u, nil, session, s.Tokens.TTL)
+func (s *Service) grant(ctx context.Context, session string, read func() (User, error)) (Grant, error) {
+	token, id, err := s.issue(ctx, read, nil, session, s.Tokens.TTL)
 	if err != nil {
 		return Grant{}, err
 	}
 	return Grant{AccessToken: token, ExpiresIn: s.Tokens.TTL, Identity: id}, nil
 }
 
-var errDisabled = errors.New("user is disabled")
+var errChanged = errors.New("user was changed meanwhile")
 
-// issue makes an access token, with roles instead of the user's own if they
-// are not nil, and sees to it that TokensUntil covers it before it leaves.
+// issue makes an access token for the user whom read returns, with roles
+// instead of the user's own if they are not nil. If the user is changed before
+// the token is made, read has to judge again.
+func (s *Service) issue(ctx context.Context, read func() (User, error), roles []string, session string, ttl time.Duration) (string, *Identity, error) {
+	for {
+		u, err := read()
+		if err != nil {
+			return "", nil, err
+		}
+		switch err := s.cover(ctx, &u, ttl); {
+		case errors.Is(err, errChanged), errors.Is(err, ErrUserNotFound):
+			continue
+		case err != nil:
+			return "", nil, fmt.Errorf("update user: %w", err)
+		}
+		if roles != nil {
+			u.Roles = roles
+		}
+		token, id, err := s.Tokens.Issue(u, session, ttl)
+		if err != nil {
+			return "", nil, fmt.Errorf("issue token: %w", err)
+		}
+		if id.Generation < s.Revocations.generation("", u.ID) {
+			continue // it would be dead already
+		}
+		return token, id, nil
+	}
+}
+
+// cover sees to it that TokensUntil covers a token of u before it leaves, and
+// that its generation is one that is accepted: a change that broke off, or a
+// database that was restored, may have left it behind what is revoked.
 //
 // The step is generous, so that a user's row is written once in a TTL and not
 // at every login.
-func (s *Service) issue(ctx context.Context, u User, roles []string, session string, ttl time.Duration) (string, *Identity, error) {
-	until := s.Now().Add(ttl)
-	if u.TokensUntil.Before(until) {
-		err := s.Users.UpdateUser(ctx, u.ID, func(stored *User) error {
-			if stored.Disabled {
-				return errDisabled
-			}
-			if stored.TokensUntil.Before(until) {
-				stored.TokensUntil = until.Add(s.Tokens.TTL)
-			}
-			// A revocation that came first does not know of this token, so the
-			// token must be of the generation after it.
-			u = *stored
-			return nil
-		})
-		if errors.Is(err, errDisabled) || errors.Is(err, ErrUserNotFound) {
-			return "", nil, ErrInvalidToken.Because(err)
+func (s *Service) cover(ctx context.Context, u *User, ttl time.Duration) error {
+	until, generation := s.Now().Add(ttl), s.Revocations.generation("", u.ID)
+	if !u.TokensUntil.Before(until) && u.Generation >= generation {
+		return nil
+	}
+	return s.Users.UpdateUser(ctx, u.ID, func(stored *User) error {
+		if stored.Generation != u.Generation || stored.PasswordHash != u.PasswordHash || stored.Disabled {
+			return errChanged
 		}
-		if err != nil {
-			return "", nil, fmt.Errorf("update user: %w", err)
+		if stored.TokensUntil.Before(until) {
+			stored.TokensUntil = until.Add(s.Tokens.TTL)
 		}
-	}
-	if roles != nil {
-		u.Roles = roles
-	}
-	token, id, err := s.Tokens.IssueFor(u, session, ttl)
-	if err != nil {
-		return "", nil, fmt.Errorf("issue token: %w", err)
-	}
-	return token, id, nil
+		stored.Generation = max(stored.Generation, generation)
+		*u = *stored
+		return nil
+	})
 }
 
+// inFlight covers a token whose making has begun before its revocation.
+const inFlight = time.Minute
+
 // lastExpiry is when no access token of the user that was issued until now is
-// accepted any more.
+// accepted any more, whatever leeway a later configuration has.
 func (s *Service) lastExpiry(u User) time.Time {
 	until := s.Now().Add(s.Tokens.TTL)
 	if u.TokensUntil.After(until) {
 		until = u.TokensUntil
 	}
-	return until.Add(s.Tokens.Leeway)
+	return until.Add(config.MaxLeeway + inFlight)
 }
 
 const maxUserAgent = 200 // bytes

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"gatehouse/config"
 )
 
 // Session is one login and all the tokens that follow from it.
@@ -168,25 +170,19 @@ func (s *Service) refresh(ctx context.Context, text string, c Client, e *Event) 
 		return Grant{}, err
 	}
 	e.SessionID, e.UserID = session.ID, session.UserID
-	u, err := s.Users.UserByID(ctx, session.UserID)
-	switch {
-	case errors.Is(err, ErrUserNotFound), err == nil && u.Disabled:
-		return Grant{}, ErrInvalidToken.Because(errors.New("user is disabled or deleted"))
-	case err != nil:
-		return Grant{}, fmt.Errorf("look up user: %w", err)
-	}
 	next, expires, err := s.successor(ctx, spent, session, c)
 	if errors.Is(err, errReused) {
-		err = s.reused(ctx, u, session, c)
+		err = s.reused(ctx, session, c)
 	}
 	if err != nil {
 		return Grant{}, err
 	}
-	g, err := s.grant(ctx, u, session.ID)
+	// The user is read after the rotation: a sign-out that comes before it is
+	// seen here, and one that comes after it revokes the session.
+	g, err := s.grant(ctx, session.ID, func() (User, error) { return s.active(ctx, session.UserID) })
 	if err != nil {
 		return Grant{}, err
 	}
-	// A logout may have come in between.
 	if err := s.Revocations.Check(ctx, g.Identity); errors.Is(err, ErrInvalidToken) {
 		return Grant{}, err
 	}
@@ -241,24 +237,32 @@ func (s *Service) successor(ctx context.Context, spent refreshToken, session Ses
 }
 
 // reused ends a session whose spent token turned up again.
-func (s *Service) reused(ctx context.Context, u User, session Session, c Client) error {
+func (s *Service) reused(ctx context.Context, session Session, c Client) error {
 	ctx, cancel := unhurried(ctx)
 	defer cancel()
-	err := s.endSession(ctx, u, session.ID)
-	s.audit(ctx, Event{Name: "refresh_reuse", UserID: u.ID, SessionID: session.ID, Address: c.Address}, err)
+	u, err := s.Users.UserByID(ctx, session.UserID)
+	if err == nil || errors.Is(err, ErrUserNotFound) {
+		err = s.endSession(ctx, u, session.ID)
+	}
+	s.audit(ctx, Event{Name: "refresh_reuse", UserID: session.UserID, SessionID: session.ID, Address: c.Address}, err)
 	if err != nil {
 		return err
 	}
 	return ErrInvalidToken.Because(errReused)
 }
 
-// endSession forgets a session and has its access tokens refused. The row goes
-// first, so that no refresh makes a token that the revocation does not cover.
+// endSession has a session's access tokens refused and forgets it. The
+// revocation goes first: a session that is still there can be ended again, and
+// a token that was used twice tells so again, until the revocation is recorded.
 func (s *Service) endSession(ctx context.Context, u User, id string) error {
+	err := s.Revocations.Revoke(ctx, Revocation{Kind: RevokeSession, ID: id, Expires: s.lastExpiry(u)})
+	if err != nil {
+		return err
+	}
 	if err := s.Sessions.EndSession(ctx, id); err != nil {
 		return ErrRevocation.Because(fmt.Errorf("end session: %w", err)).After(time.Second)
 	}
-	return s.Revocations.Revoke(ctx, Revocation{Kind: RevokeSession, ID: id, Expires: s.lastExpiry(u)})
+	return nil
 }
 
 // endSessions ends all of a user's sessions but one.
@@ -334,8 +338,7 @@ func (s *Service) logout(ctx context.Context, id *Identity, everywhere bool) err
 		return ErrRevocation.Because(fmt.Errorf("look up user: %w", err)).After(time.Second)
 	}
 	if everywhere && !deleted {
-		err := s.raise(ctx, u.ID, true, func(*User) {})
-		if err != nil {
+		if err := s.raise(ctx, u, true, func(*User) {}); err != nil {
 			return ErrRevocation.Because(err).After(time.Second)
 		}
 	}
@@ -359,5 +362,5 @@ func (s *Service) RevokeToken(ctx context.Context, id *Identity) error {
 
 func (s *Service) revokeToken(ctx context.Context, id *Identity) error {
 	return s.Revocations.Revoke(ctx, Revocation{
-		Kind: RevokeToken, Issuer: id.Issuer, ID: id.Token, Expires: id.Expires.Add(s.Tokens.Leeway)})
+		Kind: RevokeToken, Issuer: id.Issuer, ID: id.Token, Expires: id.Expires.Add(config.MaxLeeway)})
 }

@@ -50,14 +50,9 @@ func (t *Tokens) now() time.Time {
 	return t.Now()
 }
 
-// Issue makes an access token for u that lives for t.TTL. session is its sid;
-// "" for a token that belongs to no session.
-func (t *Tokens) Issue(u User, session string) (token string, id *Identity, err error) {
-	return t.IssueFor(u, session, t.TTL)
-}
-
-// IssueFor is Issue with another life time, in whole seconds.
-func (t *Tokens) IssueFor(u User, session string, ttl time.Duration) (token string, id *Identity, err error) {
+// Issue makes an access token for u that lives for ttl, in whole seconds.
+// session is its sid; "" for a token that belongs to no session.
+func (t *Tokens) Issue(u User, session string, ttl time.Duration) (token string, id *Identity, err error) {
 	if ttl < time.Second {
 		return "", nil, fmt.Errorf("token life time %v: want at least 1s", ttl)
 	}

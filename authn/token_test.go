@@ -60,7 +60,7 @@ var ann = User{ID: "u-ann", Email: "ann@example.com", Name: "Ann", Roles: []stri
 
 func (b *tokenBed) issue(t testing.TB) string {
 	t.Helper()
-	token, _, err := b.Issue(ann, "s-1")
+	token, _, err := b.Issue(ann, "s-1", b.TTL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestIssueVerify(t *testing.T) {
 	for _, algorithm := range ourAlgorithms() {
 		t.Run(algorithm, func(t *testing.T) {
 			b := newTokenBed(t, algorithm)
-			token, issued, err := b.Issue(ann, "s-1")
+			token, issued, err := b.Issue(ann, "s-1", b.TTL)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,7 +137,7 @@ func TestIssueVerify(t *testing.T) {
 			if mustJSON(t, issued) != mustJSON(t, id) {
 				t.Errorf("Issue tells %s, Verify %s", mustJSON(t, issued), mustJSON(t, id))
 			}
-			again, _, _ := b.Issue(ann, "s-1")
+			again, _, _ := b.Issue(ann, "s-1", b.TTL)
 			if again == token {
 				t.Error("two tokens are the same")
 			}
@@ -154,11 +154,11 @@ func TestIssueRefusesWhatVerifyWould(t *testing.T) {
 		"role without name":  {ID: "u", Roles: []string{""}},
 		"generation below 0": {ID: "u", Generation: -1},
 	} {
-		if token, id, err := b.Issue(u, ""); err == nil {
+		if token, id, err := b.Issue(u, "", b.TTL); err == nil {
 			t.Errorf("%s: Issue = %q, %v", name, token, id)
 		}
 	}
-	if _, _, err := b.IssueFor(ann, "", 0); err == nil {
+	if _, _, err := b.Issue(ann, "", 0); err == nil {
 		t.Error("a token that lives for 0s was issued")
 	}
 }

@@ -16,11 +16,21 @@ var (
 	theirAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
 
+// Limits that other packages count on.
+const (
+	// MaxLeeway is the longest tokens.leeway. What is revoked stays so under
+	// every leeway that a later configuration may have.
+	MaxLeeway = 5 * time.Minute
+	// MaxBcryptCost is the highest users.bcrypt_cost, and the highest cost of a
+	// hash made elsewhere: each step doubles the time, and 18 takes many seconds.
+	MaxBcryptCost = 18
+)
+
 func (v *validator) users() {
 	u := v.c.Users
 	v.database(u.Database)
 	v.roleNames("users.default_roles", u.DefaultRoles)
-	v.within("users.bcrypt_cost", u.BcryptCost, 4, 18)
+	v.within("users.bcrypt_cost", u.BcryptCost, 4, MaxBcryptCost)
 	if u.BcryptCost >= 4 && u.BcryptCost < 10 && v.given("users.bcrypt_cost") {
 		v.warn("users.bcrypt_cost", "users.bcrypt_cost: below 10, passwords are cheap to guess from a stolen database", "")
 	}
@@ -71,7 +81,7 @@ func (v *validator) tokens() {
 	v.lasts("tokens.access_ttl", t.AccessTTL, time.Second, 8760*time.Hour)
 	v.lasts("tokens.refresh_ttl", t.RefreshTTL, time.Second, 87600*time.Hour)
 	v.lasts("tokens.refresh_grace", t.RefreshGrace, 0, 5*time.Minute)
-	v.lasts("tokens.leeway", t.Leeway, 0, 5*time.Minute)
+	v.lasts("tokens.leeway", t.Leeway, 0, MaxLeeway)
 	ids := map[string]int{}
 	secrets := map[[sha256.Size]byte]int{}
 	for i, k := range t.Keys {
