@@ -229,11 +229,38 @@ func (s *Service) successor(ctx context.Context, spent refreshToken, session Ses
 			return refreshToken{}, time.Time{}, err
 		}
 	}
-	if !sameText(session.Refresh.Spent, hash) || s.Now().Sub(session.Refresh.SpentAt) >= s.RefreshGrace {
+	if !s.inGrace(session, hash) {
 		return refreshToken{}, time.Time{}, errReused
 	}
 	next, err := spent.open(session.Refresh.Sealed)
 	return next, session.Expires, err
+}
+
+// inGrace tells whether the token of this hash was spent last, and just now.
+func (s *Service) inGrace(session Session, hash string) bool {
+	return sameText(session.Refresh.Spent, hash) && s.Now().Sub(session.Refresh.SpentAt) < s.RefreshGrace
+}
+
+// Holder is whom a refresh token signs in, without spending it: for those who
+// want to sign out, and whose access token has run out. A token that Refresh
+// would take for stolen is one here, too.
+func (s *Service) Holder(ctx context.Context, refreshToken string, c Client) (*Identity, error) {
+	t, err := parseRefreshToken(refreshToken)
+	if err != nil {
+		return nil, ErrInvalidToken.Because(err)
+	}
+	session, err := s.sessionOf(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if hash := t.secretHash(); !sameText(session.Refresh.Current, hash) && !s.inGrace(session, hash) {
+		return nil, s.reused(ctx, session, c)
+	}
+	u, err := s.active(ctx, session.UserID)
+	if err != nil {
+		return nil, err
+	}
+	return &Identity{ID: u.ID, Email: u.Email, Name: u.Name, Roles: u.Roles, Session: session.ID, Generation: u.Generation}, nil
 }
 
 // reused ends a session whose spent token turned up again.

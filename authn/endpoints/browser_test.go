@@ -118,6 +118,13 @@ func TestSignInAgain(t *testing.T) {
 	g.call("GET", "/.gatehouse/userinfo", "", "Authorization", "Bearer "+planted).refused(authn.ErrInvalidToken, "Invalid token")
 	b.get("/.gatehouse/userinfo").want(200)
 
+	// The old session goes although its access token has run out.
+	old := b.jar["gatehouse-refresh"]
+	g.now = g.now.Add(2 * time.Hour)
+	b.post("/login", "email", "ann@example.com", "password", "password123").to("/")
+	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+old+`"}`).refused(authn.ErrInvalidToken, "Invalid token")
+	b.get("/.gatehouse/userinfo").want(200)
+
 	// A program's Bearer token is no browser's session: it stays.
 	token, _ := g.signUp("bob@example.com")
 	r := request("POST", "/login", "application/x-www-form-urlencoded", "email=bob%40example.com&password=password123", "Accept", "text/html", "Authorization", "Bearer "+token)
@@ -227,6 +234,37 @@ func TestLogoutOfExpired(t *testing.T) {
 	b.get("/.gatehouse/userinfo").want(200)
 	g.call("POST", "/logout", "", "Cookie", "gatehouse="+b.jar["gatehouse"]).want(http.StatusNoContent).
 		wantHeader("Set-Cookie", "gatehouse=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax | gatehouse-refresh=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")
+}
+
+// Signing out another session leaves the caller's as it is, although its access
+// token has run out.
+func TestLogoutOfAnotherByExpired(t *testing.T) {
+	g := newGateway(t)
+	b := g.browser()
+	b.signIn("ann@example.com")
+	other := g.call("POST", "/login", `{"email":"ann@example.com","password":"password123"}`).want(200).json()
+	session := g.call("GET", "/.gatehouse/userinfo", "", "Authorization", "Bearer "+other["access_token"].(string)).want(200).json()["session"]
+	g.now = g.now.Add(2 * time.Hour)
+	b.post("/logout", "session", session.(string)).to("/.gatehouse/account?notice=session_ended")
+	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+other["refresh_token"].(string)+`"}`).refused(authn.ErrInvalidToken, "Invalid token")
+	g.now = g.now.Add(time.Minute)
+	b.post("/.gatehouse/refresh").to("/")
+
+	// Nor does a request that is refused spend anything.
+	g.now = g.now.Add(2 * time.Hour)
+	b.post("/logout", "session", "unknown").refused(authn.ErrInvalidRequest, "session: unknown")
+	g.now = g.now.Add(time.Minute)
+	b.post("/.gatehouse/refresh").to("/")
+	b.get("/.gatehouse/userinfo").want(200)
+
+	// A spent cookie is an alarm here as well.
+	stale := b.jar["gatehouse-refresh"]
+	b.post("/.gatehouse/refresh").to("/")
+	g.now = g.now.Add(2 * time.Hour)
+	fresh := b.jar["gatehouse-refresh"]
+	b.jar["gatehouse-refresh"] = stale
+	b.post("/logout", "session", "unknown").to("/login")
+	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+fresh+`"}`).refused(authn.ErrInvalidToken, "Invalid token")
 }
 
 // A sign-out that could not be judged or recorded is none, and the browser

@@ -38,13 +38,13 @@ func (e *Endpoints) login(w http.ResponseWriter, r *http.Request) error {
 }
 
 // leave ends the session that the browser had until now, so that whoever
-// planted its cookie there cannot go on with it. The new session is good
-// whatever becomes of the old one, whose cookie is gone in any case.
+// planted its cookies there cannot go on with it. The new session is good
+// whatever becomes of the old one, whose cookies are gone in any case.
 func (e *Endpoints) leave(r *http.Request) {
-	if !authn.CallerOf(r.Context()).FromCookie {
+	if c := authn.CallerOf(r.Context()); c.Token != "" && !c.FromCookie {
 		return
 	}
-	if old, err := e.account(r); err == nil {
+	if old, err := e.holder(r); err == nil && old.Issuer == "" {
 		e.service.Logout(r.Context(), old, false)
 	}
 }

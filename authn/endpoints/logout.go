@@ -15,18 +15,11 @@ import (
 // A browser always ends at the login page without cookies, except where the
 // sign-out could not be recorded: it keeps them then, to try again.
 func (e *Endpoints) logout(w http.ResponseWriter, r *http.Request) error {
-	c := authn.CallerOf(r.Context())
-	id, err := e.identify(r)
-	dead := errors.Is(err, authn.ErrMissingToken) || errors.Is(err, authn.ErrInvalidToken)
-	if dead && c.Refresh != "" && (c.Token == "" || c.FromCookie) {
-		// The access token ran out, the session did not. Forgetting the cookie
-		// would leave it alive for whoever copied it.
-		var grant authn.Grant
-		grant, err = e.service.Refresh(r.Context(), c.Refresh, clientOf(r))
-		id, dead = grant.Identity, errors.Is(err, authn.ErrInvalidToken)
-	}
-	if dead && postsForm(r) {
-		return e.signedOut(w)
+	id, err := e.holder(r)
+	if errors.Is(err, authn.ErrMissingToken) || errors.Is(err, authn.ErrInvalidToken) {
+		if postsForm(r) {
+			return e.signedOut(w)
+		}
 	}
 	if err != nil {
 		return err
@@ -45,11 +38,24 @@ func (e *Endpoints) logout(w http.ResponseWriter, r *http.Request) error {
 	if in.browser {
 		return e.signedOut(w)
 	}
-	if c.FromCookie || c.Token == "" {
+	if c := authn.CallerOf(r.Context()); c.FromCookie || c.Token == "" {
 		e.cookies.clear(w)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// holder finds who is calling, as identify does, and who holds the refresh
+// cookie where the access token has run out: the session has not, and
+// forgetting the cookie would leave it alive for whoever copied it.
+func (e *Endpoints) holder(r *http.Request) (*authn.Identity, error) {
+	c := authn.CallerOf(r.Context())
+	id, err := e.identify(r)
+	dead := errors.Is(err, authn.ErrMissingToken) || errors.Is(err, authn.ErrInvalidToken)
+	if dead && c.Refresh != "" && (c.Token == "" || c.FromCookie) {
+		return e.service.Holder(r.Context(), c.Refresh, clientOf(r))
+	}
+	return id, err
 }
 
 // signedOut is where a browser is once it is signed out.
