@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"gatehouse/config"
 )
 
 // ImportUser makes an account whose password was hashed elsewhere, with bcrypt,
@@ -28,8 +30,12 @@ func (s *Service) importUser(ctx context.Context, email, name, hash string, role
 	if roles, err = canonicalRoles(roles); err != nil {
 		return User{}, invalid("roles", err)
 	}
-	if _, err := bcrypt.Cost([]byte(hash)); err != nil {
+	cost, err := bcrypt.Cost([]byte(hash))
+	if err != nil {
 		return User{}, invalid("password", errors.New("must be a bcrypt hash")) // err quotes parts of it
+	}
+	if cost > config.MaxBcryptCost {
+		return User{}, invalid("password", fmt.Errorf("must be a bcrypt hash of a cost up to %d", config.MaxBcryptCost))
 	}
 	now := s.Now()
 	u := User{ID: newID(), Email: email, Name: name, Roles: roles, PasswordHash: hash, Generation: 1, Created: now, Updated: now}

@@ -7,9 +7,12 @@ import (
 	"runtime"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"gatehouse/config"
 )
 
 // maxPassword is bcrypt's limit in bytes. Go's bcrypt refuses to hash more but
@@ -17,9 +20,10 @@ import (
 // good with anything after it.
 const maxPassword = 72
 
-// checkPassword tells what bcrypt cannot tell apart. A NUL ends the text for
-// it ("a" equals "a\x00a"), and invalid UTF-8 reaches us as U+FFFD from JSON,
-// which would make many passwords one. The bytes are hashed as they come:
+// checkPassword refuses what bcrypt cannot tell apart and what no login can
+// send. A NUL ends the text for bcrypt ("a" equals "a\x00a"), invalid UTF-8
+// reaches us as U+FFFD from JSON, which would make many passwords one, and the
+// endpoints take no control characters. The bytes are hashed as they come:
 // normalising them would shut out whoever chose a password elsewhere whose
 // hash was imported.
 func checkPassword(password string) error {
@@ -30,8 +34,8 @@ func checkPassword(password string) error {
 		return errors.New("password must be valid UTF-8")
 	case strings.ContainsRune(password, utf8.RuneError):
 		return errors.New("password must not have the replacement character U+FFFD")
-	case strings.Contains(password, "\x00"):
-		return errors.New("password must not have the character U+0000")
+	case strings.ContainsFunc(password, unicode.IsControl):
+		return errors.New("password must not have control characters")
 	case len(password) > maxPassword:
 		return fmt.Errorf("password must be at most %d bytes; this one has %d", maxPassword, len(password))
 	}
@@ -79,18 +83,14 @@ type Hasher struct {
 	compare  func(hash, password []byte) error
 }
 
-// maxForeignCost is the highest cost of a hash made elsewhere. One of cost 31
-// would keep a worker busy for days.
-const maxForeignCost = 16
-
 // queuePerWorker is a wait of some eight seconds at cost 12.
 const queuePerWorker = 32
 
-// NewHasher hashes with the given bcrypt cost, 4 to 31.
+// NewHasher hashes with the given bcrypt cost, 4 to config.MaxBcryptCost.
 func NewHasher(cost int) *Hasher {
 	workers := max(1, runtime.GOMAXPROCS(0)/2)
 	return &Hasher{
-		cost:     min(max(cost, bcrypt.MinCost), bcrypt.MaxCost),
+		cost:     min(max(cost, bcrypt.MinCost), config.MaxBcryptCost),
 		seats:    make(chan struct{}, workers*(queuePerWorker+1)),
 		desks:    make(chan struct{}, workers),
 		generate: bcrypt.GenerateFromPassword,
@@ -144,7 +144,7 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 // in and has it replaced.
 func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error) {
 	cost, err := bcrypt.Cost([]byte(hash))
-	known := err == nil && cost <= max(h.cost, maxForeignCost)
+	known := err == nil && cost <= config.MaxBcryptCost // 31 would keep a worker busy for days
 	if !known {
 		hash, cost = dummyHash(h.cost), h.cost
 	}

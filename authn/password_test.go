@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"gatehouse/config"
 )
 
 // countingHasher has the cost 10 and does no work, but counts the rounds of
@@ -53,11 +55,13 @@ func TestVerifyCostsTheSame(t *testing.T) {
 		{"wrong, of lower cost", fakeHash(4), "wrong", false, 1 << 10},
 		{"wrong, of half the cost", fakeHash(9), "wrong", false, 1 << 10},
 		{"of higher cost", fakeHash(12), "right", true, 1 << 12},
-		{"of absurd cost", fakeHash(17), "right", false, 1 << 10},
+		{"of the highest cost", fakeHash(config.MaxBcryptCost), "right", true, 1 << config.MaxBcryptCost},
+		{"of absurd cost", fakeHash(config.MaxBcryptCost + 1), "right", false, 1 << 10},
 		{"no bcrypt hash", "{SHA}xyz", "right", false, 1 << 10},
 		{"cut hash", fakeHash(10)[:30], "right", false, 1 << 10},
 		{"damaged hash", damaged, "right", false, 1 << 10},
 		{"empty password", fakeHash(10), "", false, 1 << 10},
+		{"tab", fakeHash(10), "right\t", false, 1 << 10},
 		{"NUL", fakeHash(10), "right\x00", false, 1 << 10},
 		{"too long", fakeHash(10), "right" + strings.Repeat("x", 68), false, 1 << 10},
 		{"invalid UTF-8", fakeHash(10), "right\xff", false, 1 << 10},
@@ -104,7 +108,7 @@ func TestHasher(t *testing.T) {
 			t.Errorf("Outdated(%q) is wrong", hash)
 		}
 	}
-	for _, password := range []string{"", longest + "x", "a\x00b", "\xff", "\ufffd"} {
+	for _, password := range []string{"", longest + "x", "a\x00b", "a\tb", "\xff", "\ufffd"} {
 		if hash, err := h.Hash(ctx, password); err == nil {
 			t.Errorf("Hash(%q) = %q, want an error", password, hash)
 		}
@@ -197,7 +201,8 @@ func TestPasswordPolicy(t *testing.T) {
 	check(strict, strings.Repeat("x7#Q", 18)+"abc", ErrInvalidRequest, "password must be at most 72 bytes; this one has 75")
 	check(strict, strings.Repeat("é", 37), ErrInvalidRequest, "this one has 74")
 	check(strict, "", ErrInvalidRequest, "empty")
-	check(strict, "long enough\x00", ErrInvalidRequest, "U+0000")
+	check(strict, "long enough\x00", ErrInvalidRequest, "control")
+	check(strict, "long\tenough", ErrInvalidRequest, "control")
 	check(strict, "long enough\xff", ErrInvalidRequest, "UTF-8")
 	check(strict, "long enough\ufffd", ErrInvalidRequest, "U+FFFD")
 	check(strict, "x7#Qp!z", ErrWeakPassword, "at least 8 characters; this one has 7")

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gatehouse/authn"
+	"gatehouse/config"
 )
 
 func (a *app) userImportCmd() *cobra.Command {
@@ -294,10 +295,6 @@ func importedUser(address, name, hash string, roles []string) (authn.User, error
 // bcryptHash is $2a$12$, 22 characters of salt, 31 of hash.
 var bcryptHash = regexp.MustCompile(`^\$2([a-z]?)\$([0-9]{2})\$[./A-Za-z0-9]{53}$`)
 
-// maxImportedCost bounds what one sign-in may cost, as users.bcrypt_cost is
-// bounded: each step doubles it, and 18 takes many seconds.
-const maxImportedCost = 18
-
 // checkBcrypt accepts a hash that a password can be compared with. It never
 // repeats it.
 func checkBcrypt(hash string) error {
@@ -324,8 +321,8 @@ func checkBcrypt(hash string) error {
 		return errors.New("the password is an unknown kind of bcrypt hash: " + want)
 	}
 	cost, err := strconv.Atoi(parts[2])
-	if err != nil || cost < 4 || cost > maxImportedCost {
-		return fmt.Errorf("the password's bcrypt cost is %s: want 04 to %02d", parts[2], maxImportedCost)
+	if err != nil || cost < 4 || cost > config.MaxBcryptCost {
+		return fmt.Errorf("the password's bcrypt cost is %s: want 04 to %02d", parts[2], config.MaxBcryptCost)
 	}
 	return nil
 }
