@@ -11,14 +11,11 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
+
+	"gatehouse/config"
 )
 
-const (
-	maxName      = 100 // characters
-	maxRoles     = 100
-	maxRole      = 64   // bytes
-	maxRoleBytes = 2048 // of all together, so that a token stays below its limit of 8 KiB
-)
+const maxName = 100 // characters
 
 // canonicalName is the name to show, the address if there is none. Nobody may
 // take another's address for a name: apps are told the name, too, and some
@@ -61,38 +58,39 @@ func invisible(r rune) bool {
 
 // canonicalRoles is the roles without repetitions.
 func canonicalRoles(roles []string) ([]string, error) {
-	kept, size := []string{}, 0
+	kept := []string{}
 	for _, r := range roles {
-		switch {
-		case !utf8.ValidString(r) || strings.ContainsFunc(r, invisible):
-			return nil, fmt.Errorf("must have no control or invisible characters: %q", r)
-		case r == "" || strings.TrimSpace(r) != r:
-			return nil, fmt.Errorf("must not be empty or begin or end with a blank: %q", r)
-		case len(r) > maxRole:
-			return nil, fmt.Errorf("must be at most %d bytes each: %q", maxRole, r)
+		if err := config.CheckRole(r); err != nil {
+			return nil, fmt.Errorf("%.64q: %w", r, err)
 		}
 		if !slices.Contains(kept, r) {
-			kept, size = append(kept, r), size+len(r)
+			kept = append(kept, r)
 		}
 	}
-	if len(kept) > maxRoles || size > maxRoleBytes {
-		return nil, fmt.Errorf("must be at most %d, with at most %d bytes together", maxRoles, maxRoleBytes)
-	}
-	return kept, nil
+	return kept, config.CheckRoleCount(kept)
 }
 
 // AddUser makes an account as an operator, whether registration is open or
 // not. The policy holds.
 func (s *Service) AddUser(ctx context.Context, email, password, name string, roles []string) (User, error) {
-	u, err := s.newUser(email, password, name, roles)
-	if err == nil {
-		err = s.createUser(ctx, &u, password)
-	}
+	u, err := s.addUser(ctx, email, password, name, roles)
 	s.audit(ctx, Event{Name: "user_add", UserID: u.ID}, err)
 	if err != nil {
 		return User{}, err
 	}
 	return u, nil
+}
+
+func (s *Service) addUser(ctx context.Context, email, password, name string, roles []string) (User, error) {
+	roles, err := canonicalRoles(roles)
+	if err != nil {
+		return User{}, invalid("roles", err)
+	}
+	u, err := s.newUser(email, password, name, roles)
+	if err != nil {
+		return u, err
+	}
+	return u, s.createUser(ctx, &u, password)
 }
 
 // ChangePassword replaces the caller's password and signs out all other

@@ -84,7 +84,11 @@ func (s *Service) register(ctx context.Context, email, password, name string, c 
 	if !s.RegistrationOpen {
 		return User{}, ErrRegistrationClosed
 	}
-	u, err := s.newUser(email, password, name, s.DefaultRoles)
+	roles, err := canonicalRoles(s.DefaultRoles)
+	if err != nil {
+		return User{}, fmt.Errorf("default roles: %w", err) // not the client's fault
+	}
+	u, err := s.newUser(email, password, name, roles)
 	if err != nil {
 		return User{}, err
 	}
@@ -112,9 +116,6 @@ func (s *Service) newUser(email, password, name string, roles []string) (User, e
 	}
 	if name, err = canonicalName(name, email); err != nil {
 		return User{}, invalid("name", err)
-	}
-	if roles, err = canonicalRoles(roles); err != nil {
-		return User{}, invalid("roles", err)
 	}
 	if err := s.Policy.Check(password, email, name); err != nil {
 		return User{}, err

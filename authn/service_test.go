@@ -166,6 +166,14 @@ func TestRegister(t *testing.T) {
 
 	b.Policy.MinStrength = 2
 	refuse("dorothea@example.com", "dorothea", "", authn.ErrWeakPassword, "strength 0 of 4")
+	for _, bad := range []string{strings.Repeat("r", 65), "a,b", ""} {
+		b.DefaultRoles = []string{bad}
+		_, err := b.Register(ctx, "d@example.com", good+bad, "", home)
+		if r := authn.AsRefusal(err); r.Code != "internal" {
+			t.Errorf("Register with the default role %q = %+v, want internal: the client cannot help it", bad, r)
+		}
+	}
+	b.DefaultRoles = nil
 	b.RegistrationOpen = false
 	refuse("d@example.com", good, "", authn.ErrRegistrationClosed, "closed")
 }

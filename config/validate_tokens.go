@@ -29,7 +29,7 @@ const (
 func (v *validator) users() {
 	u := v.c.Users
 	v.database(u.Database)
-	v.roleNames("users.default_roles", u.DefaultRoles)
+	v.defaultRoles("users.default_roles", u.DefaultRoles)
 	v.within("users.bcrypt_cost", u.BcryptCost, 4, MaxBcryptCost)
 	if u.BcryptCost >= 4 && u.BcryptCost < 10 && v.given("users.bcrypt_cost") {
 		v.warn("users.bcrypt_cost", "users.bcrypt_cost: below 10, passwords are cheap to guess from a stolen database", "")
@@ -56,6 +56,20 @@ func (v *validator) database(s string) {
 	}
 }
 
+// defaultRoles are roles of ours, which have to fit into our tokens.
+func (v *validator) defaultRoles(key string, roles []string) {
+	for i, r := range roles {
+		if err := CheckRole(r); err != nil {
+			v.bad(fmt.Sprintf("%s[%d]", key, i), err.Error(), "")
+		}
+	}
+	if err := CheckRoleCount(roles); err != nil {
+		v.bad(key, err.Error(), "")
+	}
+	v.unique(key, roles)
+}
+
+// roleNames may be of any issuer.
 func (v *validator) roleNames(key string, roles []string) {
 	for i, r := range roles {
 		if r == "" || len(r) > 256 || strings.TrimSpace(r) != r {

@@ -285,8 +285,8 @@ func importedUser(address, name, hash string, roles []string) (authn.User, error
 		return authn.User{}, err
 	}
 	for i, role := range roles {
-		if checkRole(role) != nil {
-			return authn.User{}, fmt.Errorf("\"roles\": entry %d is not a role's name: want up to %d printable bytes without a comma", i+1, maxRoleBytes)
+		if err := config.CheckRole(role); err != nil {
+			return authn.User{}, fmt.Errorf("\"roles\": entry %d: %w", i+1, err)
 		}
 	}
 	return authn.User{Email: email, Name: name, PasswordHash: hash, Roles: roles}, nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"gatehouse/authn"
+	"gatehouse/config"
 )
 
 // aHash is of "correct horse"; what it is of does not matter here.
@@ -176,7 +177,7 @@ func FuzzImport(f *testing.F) {
 				t.Errorf("imported %+v", u)
 			}
 			for _, role := range u.Roles {
-				if checkRole(role) != nil {
+				if config.CheckRole(role) != nil {
 					t.Errorf("imported role %q", role)
 				}
 			}

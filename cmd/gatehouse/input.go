@@ -9,13 +9,12 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"gatehouse/authn"
+	"gatehouse/config"
 )
 
 // wantArgs says which arguments a command takes, every one required. What is
@@ -65,8 +64,6 @@ func generic(r *authn.Refusal) bool {
 	})
 }
 
-const maxRoleBytes = 64
-
 // parseRoles reads "a,b". Nothing at all is no roles.
 func parseRoles(s string) ([]string, error) {
 	if strings.TrimSpace(s) == "" {
@@ -75,31 +72,17 @@ func parseRoles(s string) ([]string, error) {
 	var roles []string
 	for role := range strings.SplitSeq(s, ",") {
 		role = strings.TrimSpace(role)
-		if err := checkRole(role); err != nil {
-			return nil, usageError{err}
+		if role == "" {
+			return nil, usagef("roles: one of them is empty, want names separated by commas")
+		}
+		if err := config.CheckRole(role); err != nil {
+			return nil, usagef("role %.64q: %w", role, err)
 		}
 		if !slices.Contains(roles, role) {
 			roles = append(roles, role)
 		}
 	}
 	return roles, nil
-}
-
-// checkRole refuses what could not be told apart in a comma-separated header.
-func checkRole(role string) error {
-	switch {
-	case role == "":
-		return errors.New("roles: one of them is empty, want names separated by commas")
-	case len(role) > maxRoleBytes:
-		return fmt.Errorf("role %q: want at most %d bytes", role[:maxRoleBytes], maxRoleBytes)
-	case !utf8.ValidString(role) || strings.ContainsFunc(role, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return fmt.Errorf("role %q: want printable characters only", role)
-	case strings.Contains(role, ","):
-		return fmt.Errorf("role %q: want no comma in it", role)
-	case role != strings.TrimSpace(role):
-		return fmt.Errorf("role %q: want no blanks around it", role)
-	}
-	return nil
 }
 
 // terminal is the terminal that standard input is connected to, if it is.
