@@ -117,7 +117,7 @@ func (s *Service) changePassword(ctx context.Context, id *Identity, current, nex
 	if err := s.Policy.Check(next, u.Email, u.Name); err != nil {
 		return err
 	}
-	if u, err = s.authenticate(ctx, u.Email, current, c); err != nil {
+	if u, err = s.authenticate(ctx, u.Email, current, c, true); err != nil {
 		return err
 	}
 	hash, err := s.Hasher.Hash(ctx, next)

@@ -99,13 +99,17 @@ func (j joined) Verify(ctx context.Context, token string) (*Identity, error) {
 // endpoints, before anything is verified.
 type Caller struct {
 	Address   netip.Addr // the client's, read through trusted proxies only
-	Secure    bool       // it came over https
 	UserAgent string
 	RequestID string
+	Navigates bool // a browser will show the answer
+	// CrossOrigin is why the request must not change anything, a Refusal: another
+	// site made the browser send it.
+	CrossOrigin error
 
 	Token      string // the credential presented; "" for none
 	FromCookie bool   // Token came from the session cookie
 	Refresh    string // the refresh cookie's value; "" for none
+	Known      string // the value of the cookie that says who signed in here; "" for none
 	Err        error  // why the credentials could not be read, a Refusal
 }
 

@@ -36,9 +36,7 @@ type Service struct {
 type Client struct {
 	Address   netip.Addr
 	UserAgent string
-	// Known is a browser that signed in to this account before. It is not held
-	// up by what others did.
-	Known bool
+	Known     string // what Remember returned for this browser
 }
 
 // Grant is what a login or a refresh gives.
@@ -151,7 +149,7 @@ func (s *Service) createUser(ctx context.Context, u *User, password string) erro
 // Login begins a session. Whether the account is unknown or disabled or the
 // password wrong, the answer is ErrInvalidCredentials and takes the same time.
 func (s *Service) Login(ctx context.Context, email, password string, c Client) (Grant, error) {
-	u, err := s.authenticate(ctx, email, password, c)
+	u, err := s.authenticate(ctx, email, password, c, false)
 	if err != nil {
 		s.audit(ctx, Event{Name: "login", UserID: u.ID, Address: c.Address}, err)
 		return Grant{}, err
@@ -167,26 +165,24 @@ func (s *Service) Login(ctx context.Context, email, password string, c Client) (
 }
 
 // authenticate returns the user whose password this is. Beside an error, the
-// user is the one who was meant, for the audit log only.
-func (s *Service) authenticate(ctx context.Context, email, password string, c Client) (User, error) {
+// user is the one who was meant, for the audit log only. known says that the
+// client has proven to be the user's; its cookie may do so as well.
+func (s *Service) authenticate(ctx context.Context, email, password string, c Client, known bool) (User, error) {
 	account, bad := CanonicalEmail(email)
+	u, err := User{}, ErrUserNotFound
 	if bad != nil {
 		account = "\x00" + email // nobody's, but counted
-	}
-	attempt, err := s.Throttle.login(ctx, account, c)
-	if err != nil {
-		return User{}, err
-	}
-	u, err := User{}, ErrUserNotFound
-	if bad == nil {
+	} else {
 		u, err = s.Users.UserByEmail(ctx, account)
 	}
-	if err != nil && !errors.Is(err, ErrUserNotFound) {
-		attempt.dropped()
+	if errors.Is(err, ErrUserNotFound) {
+		u = User{}
+	} else if err != nil {
 		return User{}, fmt.Errorf("look up user: %w", err)
 	}
+	attempt, err := s.Throttle.login(ctx, account, c, known || c.knows(u))
 	if err != nil {
-		u = User{}
+		return u, err
 	}
 	good, err := s.Hasher.Verify(ctx, u.PasswordHash, password)
 	switch {

@@ -64,12 +64,12 @@ type attempt struct {
 // A known client has a pair of its own and no limit over all accounts, so that
 // it is held up only by what clients like itself did: a stranger behind the
 // same address cannot lock a user out.
-func (t *Throttle) login(ctx context.Context, account string, c Client) (attempt, error) {
+func (t *Throttle) login(ctx context.Context, account string, c Client, known bool) (attempt, error) {
 	if t == nil || t.attempts < 1 {
 		return attempt{}, nil
 	}
 	network := network(c.Address)
-	if c.Known {
+	if known {
 		return t.admit(ctx, want{&t.pairs, counterKey("known", account, network), t.attempts})
 	}
 	return t.admit(ctx,

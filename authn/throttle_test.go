@@ -23,29 +23,37 @@ func newThrottleBed(t *testing.T) *throttleBed {
 	return b
 }
 
-func from(address string) Client { return Client{Address: netip.MustParseAddr(address)} }
+// visitor is a client, and whether its user is known to sign in there.
+type visitor struct {
+	Client
+	known bool
+}
 
-func (b *throttleBed) admit(account string, c Client) attempt {
+func from(address string) visitor {
+	return visitor{Client: Client{Address: netip.MustParseAddr(address)}}
+}
+
+func (b *throttleBed) admit(account string, v visitor) attempt {
 	b.t.Helper()
-	a, err := b.login(context.Background(), account, c)
+	a, err := b.login(context.Background(), account, v.Client, v.known)
 	if err != nil {
-		b.t.Fatalf("login of %s from %s = %v, want it admitted", account, c.Address, err)
+		b.t.Fatalf("login of %s from %s = %v, want it admitted", account, v.Address, err)
 	}
 	return a
 }
 
-func (b *throttleBed) fail(n int, account string, c Client) {
+func (b *throttleBed) fail(n int, account string, v visitor) {
 	b.t.Helper()
 	for range n {
-		b.admit(account, c).failed()
+		b.admit(account, v).failed()
 	}
 }
 
-func (b *throttleBed) refused(account string, c Client, wait time.Duration) {
+func (b *throttleBed) refused(account string, v visitor, wait time.Duration) {
 	b.t.Helper()
-	_, err := b.login(context.Background(), account, c)
+	_, err := b.login(context.Background(), account, v.Client, v.known)
 	if !errors.Is(err, ErrTooManyAttempts) || AsRefusal(err).RetryAfter != wait {
-		b.t.Errorf("login of %s from %s = %+v, want too_many_attempts for %s", account, c.Address, err, wait)
+		b.t.Errorf("login of %s from %s = %+v, want too_many_attempts for %s", account, v.Address, err, wait)
 	}
 }
 
@@ -76,8 +84,8 @@ func TestThrottleNetworks(t *testing.T) {
 	b.fail(1, "ann", from("2001:db8:1:2::1%eth0"))
 	b.refused("ann", from("2001:db8:1:2:ffff::"), 15*time.Minute)
 	b.fail(1, "ann", from("2001:db8:1:3::1"))
-	b.fail(3, "ann", Client{}) // an address that is not known is one, too
-	b.refused("ann", Client{}, 15*time.Minute)
+	b.fail(3, "ann", visitor{}) // an address that is not known is one, too
+	b.refused("ann", visitor{}, 15*time.Minute)
 }
 
 func TestThrottleAddress(t *testing.T) {
@@ -94,7 +102,7 @@ func TestThrottleAddress(t *testing.T) {
 	b.fail(1, "ann", from("192.0.2.2"))
 
 	known := home
-	known.Known = true
+	known.known = true
 	b.fail(3, "ann", known)
 	b.refused("ann", known, 15*time.Minute)
 }
@@ -105,7 +113,7 @@ func TestThrottleKnownIsNotHeldUp(t *testing.T) {
 	b.fail(3, "ann", home)
 	b.refused("ann", home, 15*time.Minute)
 	known := home
-	known.Known = true
+	known.known = true
 	b.admit("ann", known).passed()
 }
 
@@ -113,13 +121,13 @@ func TestThrottleRegistrations(t *testing.T) {
 	b := newThrottleBed(t)
 	home := from("192.0.2.1")
 	for range 30 {
-		a, err := b.register(context.Background(), home)
+		a, err := b.register(context.Background(), home.Client)
 		if err != nil {
 			t.Fatal(err)
 		}
 		a.failed()
 	}
-	if _, err := b.register(context.Background(), home); !errors.Is(err, ErrTooManyAttempts) {
+	if _, err := b.register(context.Background(), home.Client); !errors.Is(err, ErrTooManyAttempts) {
 		t.Errorf("31st registration = %v, want too_many_attempts", err)
 	}
 	b.fail(1, "ann", home) // logins are counted apart
@@ -133,7 +141,7 @@ func TestThrottleBurst(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
-			a, err := b.login(context.Background(), "ann", from("192.0.2.1"))
+			a, err := b.login(context.Background(), "ann", from("192.0.2.1").Client, false)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -156,7 +164,7 @@ func TestThrottleGoodBurst(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
-			a, err := b.login(context.Background(), "ann", from("192.0.2.1"))
+			a, err := b.login(context.Background(), "ann", from("192.0.2.1").Client, false)
 			if err != nil {
 				t.Errorf("login = %v", err)
 				return
@@ -176,11 +184,11 @@ func TestThrottleWaiting(t *testing.T) {
 	first, second, third := b.admit("ann", home), b.admit("ann", home), b.admit("ann", home)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := b.login(ctx, "ann", home); !errors.Is(err, context.Canceled) {
+	if _, err := b.login(ctx, "ann", home.Client, false); !errors.Is(err, context.Canceled) {
 		t.Errorf("login whose caller leaves while it waits = %v, want context.Canceled", err)
 	}
 	b.waiting = maxWaiting
-	if _, err := b.login(context.Background(), "ann", home); !errors.Is(err, ErrBusy) {
+	if _, err := b.login(context.Background(), "ann", home.Client, false); !errors.Is(err, ErrBusy) {
 		t.Errorf("login behind too many others = %v, want busy", err)
 	}
 	b.waiting = 0
@@ -217,7 +225,7 @@ func TestThrottleIsBounded(t *testing.T) {
 func TestNoThrottle(t *testing.T) {
 	for _, none := range []*Throttle{nil, NewThrottle(0, time.Minute, time.Now)} {
 		for range 100 {
-			a, err := none.login(context.Background(), "ann", Client{})
+			a, err := none.login(context.Background(), "ann", Client{}, false)
 			if err != nil {
 				t.Fatal(err)
 			}

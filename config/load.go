@@ -102,6 +102,23 @@ func (v *validator) derive() {
 // on Secure cookies and HSTS.
 func (c *Config) HTTPS() bool { return strings.HasPrefix(c.PublicURL, "https://") }
 
+// CookieNames are the names of the gateway's cookies.
+type CookieNames struct {
+	Session, Refresh string
+	Known            string // proves that somebody has signed in here before
+}
+
+// Cookies names the gateway's cookies. The __Host- prefix makes browsers refuse
+// such a cookie from a sibling host or over plain http (RFC 6265bis, section
+// 4.1.3.2); it does not work without https.
+func (c *Config) Cookies() CookieNames {
+	prefix := ""
+	if c.HTTPS() {
+		prefix = "__Host-"
+	}
+	return CookieNames{prefix + "gatehouse", prefix + "gatehouse-refresh", prefix + "gatehouse-known"}
+}
+
 // resolveFiles makes paths absolute, checks that the files are there, and
 // reads the secret files.
 func (v *validator) resolveFiles() {

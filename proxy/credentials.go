@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"gatehouse/authn"
+	"gatehouse/config"
 )
 
 // credentials are what a request presents to the gateway. Bearer wins over the
@@ -13,33 +14,22 @@ import (
 type credentials struct {
 	token      string
 	fromCookie bool
-	refresh    string // the refresh cookie, for the gateway's own endpoints only
+	// Of the other cookies, for the gateway's own endpoints only.
+	refresh, known string
 }
 
 // credentialReader knows the names of the gateway's cookies.
-type credentialReader struct {
-	session, refresh string
-}
-
-// newCredentialReader names the cookies. The __Host- prefix makes browsers
-// refuse such a cookie from a sibling host or over plain http (RFC 6265bis,
-// section 4.1.3.2); it does not work without https.
-func newCredentialReader(https bool) credentialReader {
-	if https {
-		return credentialReader{"__Host-gatehouse", "__Host-gatehouse-refresh"}
-	}
-	return credentialReader{"gatehouse", "gatehouse-refresh"}
-}
+type credentialReader config.CookieNames
 
 // read finds the token of a request. No token is no error; a credential that
 // cannot be read for certain is one.
 func (c credentialReader) read(h http.Header) (credentials, error) {
 	var cr credentials
-	jar, err := readCookies(h["Cookie"], c.session, c.refresh)
+	jar, err := readCookies(h["Cookie"], config.CookieNames(c))
 	if err != nil {
 		return cr, err
 	}
-	cr.refresh = jar.refresh
+	cr.refresh, cr.known = jar.Refresh, jar.Known
 
 	switch fields := h["Authorization"]; {
 	case len(fields) > 1:
@@ -55,7 +45,7 @@ func (c credentialReader) read(h http.Header) (credentials, error) {
 			return cr, nil
 		}
 	}
-	cr.token, cr.fromCookie = jar.session, jar.session != ""
+	cr.token, cr.fromCookie = jar.Session, jar.Session != ""
 	return cr, nil
 }
 
@@ -79,51 +69,42 @@ func bearerToken(field string) (token string, bearer bool, err error) {
 
 const token68 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
 
-// cookies are the gateway's own out of a request's.
-type cookies struct {
-	session, refresh string
-}
-
 // readCookies looks for the gateway's cookies by their exact names. net/http's
 // own parser trims names, so that a sibling host's `gatehouse =evil` passes for
 // ours; and from more than 3000 cookies it returns none at all, while all of
 // them are forwarded.
 //
 // A second candidate, in whatever spelling, means that somebody else planted
-// one: no session then.
-func readCookies(fields []string, session, refresh string) (cookies, error) {
-	var jar cookies
-	sessions, refreshes := 0, 0
+// one: it counts for none then.
+func readCookies(fields []string, names config.CookieNames) (values config.CookieNames, err error) {
+	own := [...]struct {
+		name  string
+		value *string
+		seen  int
+	}{{names.Session, &values.Session, 0}, {names.Refresh, &values.Refresh, 0}, {names.Known, &values.Known, 0}}
 	for _, field := range fields {
 		if strings.IndexFunc(field, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0 {
-			return jar, authn.ErrHeaderTooLarge.Saying("Cookie header cannot be read").Because(errors.New("control byte in Cookie"))
+			return config.CookieNames{}, authn.ErrHeaderTooLarge.Saying("Cookie header cannot be read").Because(errors.New("control byte in Cookie"))
 		}
 		for pair := range strings.SplitSeq(field, ";") {
 			name, value, _ := strings.Cut(strings.TrimLeft(pair, " \t"), "=")
-			switch cookieName(pair) {
-			case strings.ToLower(session):
-				sessions++
-				if name == session {
-					jar.session = value
-				}
-			case strings.ToLower(refresh):
-				refreshes++
-				if name == refresh {
-					jar.refresh = value
+			bare := cookieName(pair)
+			for i := range own {
+				if o := &own[i]; bare == strings.ToLower(o.name) {
+					o.seen++
+					if name == o.name {
+						*o.value = value
+					}
 				}
 			}
 		}
 	}
-	if sessions > 1 {
-		jar.session = ""
+	for _, o := range own {
+		if o.seen > 1 || strings.Trim(*o.value, token68) != "" {
+			*o.value = ""
+		}
 	}
-	if refreshes > 1 {
-		jar.refresh = ""
-	}
-	if strings.Trim(jar.session, token68) != "" {
-		jar.session = ""
-	}
-	return jar, nil
+	return values, nil
 }
 
 // ownCookie reports whether a pair belongs to the gateway, in any spelling that

@@ -40,6 +40,24 @@ func TestBearerToken(t *testing.T) {
 	}
 }
 
+var plainNames = new(config.Config).Cookies() // without https
+
+// The same holds for each of the gateway's cookies.
+func TestReadOtherCookies(t *testing.T) {
+	for header, want := range map[string][2]string{
+		"gatehouse-refresh=r; gatehouse-known=k":                    {"r", "k"},
+		"gatehouse-refresh=r; gatehouse-known=k; gatehouse-known=l": {"r", ""},
+		"Gatehouse-Refresh=r; gatehouse-refresh=s":                  {"", ""},
+		"gatehouse-known=\"k\"; gatehouse-refresh=r s":              {"", ""},
+		"__Host-gatehouse-known=k; __Host-gatehouse-refresh=r":      {"", ""},
+	} {
+		cr, err := credentialReader(plainNames).read(http.Header{"Cookie": {header}})
+		if err != nil || cr.refresh != want[0] || cr.known != want[1] || cr.token != "" {
+			t.Errorf("cookies of %q = %+v, %v, want %q", header, cr, err, want)
+		}
+	}
+}
+
 func TestReadCookies(t *testing.T) {
 	for header, want := range map[string]string{
 		"gatehouse=a":                                 "a",
@@ -59,12 +77,12 @@ func TestReadCookies(t *testing.T) {
 		"gatehouse":                                   "",
 		strings.Repeat("a=b; ", 4000) + "gatehouse=a": "a",
 	} {
-		jar, err := readCookies([]string{header}, "gatehouse", "gatehouse-refresh")
-		if err != nil || jar.session != want {
-			t.Errorf("readCookies(%.60q) = %q, %v, want %q", header, jar.session, err, want)
+		jar, err := readCookies([]string{header}, plainNames)
+		if err != nil || jar.Session != want {
+			t.Errorf("readCookies(%.60q) = %q, %v, want %q", header, jar.Session, err, want)
 		}
 	}
-	if _, err := readCookies([]string{"a=\x00"}, "gatehouse", "gatehouse-refresh"); authn.AsRefusal(err).Code != "header_too_large" {
+	if _, err := readCookies([]string{"a=\x00"}, plainNames); authn.AsRefusal(err).Code != "header_too_large" {
 		t.Errorf("a control byte in Cookie: %v, want 431", err)
 	}
 }
@@ -76,7 +94,7 @@ func FuzzCredentials(f *testing.F) {
 		f.Add(seed, "gatehouse=a; b=c")
 	}
 	f.Add("", "gatehouse =a; =gatehouse=b; \"gatehouse\"=c; \u2000gatehouse=d")
-	c := newCredentialReader(false)
+	c := credentialReader(plainNames)
 	f.Fuzz(func(t *testing.T, authorization, cookie string) {
 		h := http.Header{"Authorization": {authorization}, "Cookie": {cookie}}
 		cr, err := c.read(h)

@@ -34,7 +34,7 @@ func newCrossOrigin(publicURL string) *crossOrigin {
 }
 
 // check is nil or ErrCrossOrigin. It is for requests whose identity came from
-// the cookie. websocket says that r opens a websocket: a GET, but one that a
+// the cookie, and for the gateway's own endpoints. websocket says that r opens a websocket: a GET, but one that a
 // foreign page can read and write through, since CORS does not apply to it.
 // Origins that the route's cors: shares credentials with are trusted.
 func (c *crossOrigin) check(r *http.Request, websocket bool, shared *cors) error {

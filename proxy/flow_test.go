@@ -94,7 +94,7 @@ func (ownPages) Match(r *http.Request) HandlerFunc {
 			return authn.ErrMethodNotAllowed
 		}
 		c := authn.CallerOf(r.Context())
-		fmt.Fprintf(w, "client %s, secure %v, token %q", c.Address, c.Secure, c.Token)
+		fmt.Fprintf(w, "client %s, token %q, known %q, navigates %v, %v", c.Address, c.Token, c.Known, c.Navigates, c.CrossOrigin)
 		return nil
 	}
 }

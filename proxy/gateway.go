@@ -150,14 +150,16 @@ func (g *Gateway) answer(s *Snapshot, x *exchange, r *http.Request) error {
 	}
 	cr, err := s.credentials.read(r.Header)
 	return x.decision.Endpoint(x, r.WithContext(authn.WithCaller(r.Context(), authn.Caller{
-		Address:    x.peer.client,
-		Secure:     x.peer.secure,
-		UserAgent:  r.UserAgent(),
-		RequestID:  x.id,
-		Token:      cr.token,
-		FromCookie: cr.fromCookie,
-		Refresh:    cr.refresh,
-		Err:        err,
+		Address:     x.peer.client,
+		UserAgent:   r.UserAgent(),
+		RequestID:   x.id,
+		Navigates:   navigates(r.Header),
+		CrossOrigin: s.cross.check(r, false, nil),
+		Token:       cr.token,
+		FromCookie:  cr.fromCookie,
+		Refresh:     cr.refresh,
+		Known:       cr.known,
+		Err:         err,
 	})))
 }
 

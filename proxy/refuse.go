@@ -137,16 +137,18 @@ func (d *Decision) wantsLogin(ref *authn.Refusal) bool {
 	return ref.Code == authn.ErrMissingToken.Code || ref.Code == authn.ErrInvalidToken.Code && d.FromCookie
 }
 
-// isNavigation tells a browser that goes to a page from a program: by Fetch
-// Metadata, else by an Accept header that names text/html.
+// isNavigation tells a browser that goes to a page from a program.
 func isNavigation(r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return false
-	}
-	if mode := r.Header["Sec-Fetch-Mode"]; len(mode) > 0 {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && navigates(r.Header)
+}
+
+// navigates tells whether a browser will show the answer: by Fetch Metadata,
+// else by an Accept header that names text/html.
+func navigates(h http.Header) bool {
+	if mode := h["Sec-Fetch-Mode"]; len(mode) > 0 {
 		return mode[0] == "navigate"
 	}
-	for _, accept := range r.Header["Accept"] {
+	for _, accept := range h["Accept"] {
 		for element := range strings.SplitSeq(accept, ",") {
 			media, _, _ := strings.Cut(element, ";")
 			if strings.EqualFold(strings.TrimSpace(media), "text/html") {

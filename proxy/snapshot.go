@@ -58,7 +58,7 @@ func NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
 		https:       c.HTTPS(),
 		realm:       strings.Map(quotable, c.Tokens.Audience),
 		loginPath:   loginPath(c),
-		credentials: newCredentialReader(c.HTTPS()),
+		credentials: credentialReader(c.Cookies()),
 		cross:       newCrossOrigin(c.PublicURL),
 	}
 	if s.verifier == nil {

@@ -28,7 +28,7 @@ func (e *Endpoints) accountPage(w http.ResponseWriter, r *http.Request) error {
 // the error.
 func (e *Endpoints) orLogin(w http.ResponseWriter, r *http.Request, err error) error {
 	signedOut := errors.Is(err, authn.ErrMissingToken) || errors.Is(err, authn.ErrInvalidToken)
-	if !signedOut || !navigates(r) {
+	if !signedOut || !authn.CallerOf(r.Context()).Navigates {
 		return err
 	}
 	status := http.StatusFound

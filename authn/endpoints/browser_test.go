@@ -31,7 +31,8 @@ func TestBrowser(t *testing.T) {
 	a := b.post("/login", "email", "ann@example.com", "password", "password123", "next", "/app?x=1").to("/app?x=1").wantBody("")
 	token, refresh := b.jar["gatehouse"], b.jar["gatehouse-refresh"]
 	a.wantHeader("Set-Cookie", "gatehouse="+token+"; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax | "+
-		"gatehouse-refresh="+refresh+"; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax").wantHeader("Cache-Control", "no-store")
+		"gatehouse-refresh="+refresh+"; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax | "+
+		"gatehouse-known="+b.jar["gatehouse-known"]+"; Path=/; Max-Age=34560000; HttpOnly; SameSite=Lax").wantHeader("Cache-Control", "no-store")
 
 	b.get("/.gatehouse/userinfo").want(200)
 	b.get("/.gatehouse/account").want(200).has("ann@example.com", "<dd>Ann</dd>", "Firefox on Linux", "192.0.2.7", "this session")
@@ -73,13 +74,59 @@ func TestBrowserEverywhere(t *testing.T) {
 	other.get("/.gatehouse/userinfo").refused(authn.ErrInvalidToken, "Invalid token")
 }
 
+// Nobody can lock an owner out of a browser in which the owner has signed in
+// before, from behind the same address.
+func TestKnownBrowser(t *testing.T) {
+	g := newGateway(t)
+	owner, stranger := g.browser(), g.browser()
+	owner.signIn("ann@example.com")
+	owner.post("/logout").to("/login")
+	signIn := func(b *browser, password string, status int) {
+		t.Helper()
+		b.post("/login", "email", "ann@example.com", "password", password).want(status)
+	}
+	lock := func(b *browser) {
+		t.Helper()
+		for range 10 {
+			signIn(b, "wrong password", 400)
+		}
+		signIn(b, "password123", 429)
+	}
+	lock(stranger)
+	signIn(owner, "password123", 303)
+	// It is signed in, so its own guesses count apart, too.
+	owner.post("/.gatehouse/password", "current_password", "password123", "new_password", "password456").to("/.gatehouse/account?notice=password_changed")
+	owner.post("/logout").to("/login")
+	signIn(owner, "password456", 303)
+
+	// Another account's proof, or none that was ever given, is worth nothing.
+	other := g.browser()
+	other.signIn("bob@example.com")
+	other.post("/logout").to("/login")
+	signIn(other, "password456", 429)
+	for _, forged := range []string{strings.Repeat("A", 22), ".", "." + strings.Repeat("A", 22), strings.Repeat("A.", 4000)} {
+		stranger.jar["gatehouse-known"] = forged
+		signIn(stranger, "password456", 429)
+	}
+	// A browser is known to several, and a proof does not stand for the password.
+	owner.post("/login", "email", "bob@example.com", "password", "password123").to("/")
+	owner.post("/logout").to("/login")
+	for range 10 {
+		signIn(owner, "wrong password", 400)
+	}
+	signIn(owner, "password456", 429)
+	g.now = g.now.Add(time.Hour)
+	signIn(owner, "password456", 303)
+}
+
 func TestSecureCookies(t *testing.T) {
 	g := newGateway(t, func(o *Options) { o.Config.PublicURL = "https://gw.example" })
 	b := g.browser()
 	b.post("/register", "email", "ann@example.com", "password", "password123").want(http.StatusSeeOther)
 	a := b.post("/login", "email", "ann@example.com", "password", "password123").to("/")
 	a.wantHeader("Set-Cookie", "__Host-gatehouse="+b.jar["__Host-gatehouse"]+"; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax | "+
-		"__Host-gatehouse-refresh="+b.jar["__Host-gatehouse-refresh"]+"; Path=/; Max-Age=2592000; HttpOnly; Secure; SameSite=Lax")
+		"__Host-gatehouse-refresh="+b.jar["__Host-gatehouse-refresh"]+"; Path=/; Max-Age=2592000; HttpOnly; Secure; SameSite=Lax | "+
+		"__Host-gatehouse-known="+b.jar["__Host-gatehouse-known"]+"; Path=/; Max-Age=34560000; HttpOnly; Secure; SameSite=Lax")
 	b.post("/logout").to("/login").wantHeader("Set-Cookie", "__Host-gatehouse=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax | "+
 		"__Host-gatehouse-refresh=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax")
 }
@@ -209,7 +256,7 @@ func TestLogoutOfExpired(t *testing.T) {
 	refresh := b.jar["gatehouse-refresh"]
 	g.now = g.now.Add(2 * time.Hour)
 	b.post("/logout").to("/login")
-	if len(b.jar) != 0 {
+	if len(b.jar) != 1 || b.jar["gatehouse-known"] == "" {
 		t.Errorf("cookies left: %v", b.jar)
 	}
 	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+refresh+`"}`).refused(authn.ErrInvalidToken, "Invalid token")
@@ -218,7 +265,7 @@ func TestLogoutOfExpired(t *testing.T) {
 	b.signIn("bob@example.com")
 	g.now = g.now.Add(1000 * time.Hour)
 	b.post("/logout").to("/login")
-	if len(b.jar) != 0 {
+	if len(b.jar) != 1 || b.jar["gatehouse-known"] == "" {
 		t.Errorf("cookies left: %v", b.jar)
 	}
 	b.post("/logout").to("/login")

@@ -6,31 +6,28 @@ import (
 	"time"
 
 	"gatehouse/authn"
+	"gatehouse/config"
 )
 
 // maxCookie is what browsers keep of one cookie, attributes included; they drop
 // a longer one without a word (RFC 6265, section 6.1).
 const maxCookie = 4096
 
-// cookies are the two that a signed-in browser has. Browsers take a __Host-
-// cookie over https only, from the host itself and for all of its paths, so
-// that no sibling host can plant one.
-type cookies struct {
-	session, refresh string // names
-	secure           bool
-}
+// knownFor is as long as browsers keep a cookie at all (RFC 6265bis, section
+// 5.5).
+const knownFor = 400 * 24 * time.Hour
 
-func newCookies(secure bool) cookies {
-	if secure {
-		return cookies{"__Host-gatehouse", "__Host-gatehouse-refresh", true}
-	}
-	return cookies{"gatehouse", "gatehouse-refresh", false}
+// cookies are the two that a signed-in browser has, and the one by which it is
+// known when it signs in again.
+type cookies struct {
+	config.CookieNames
+	secure bool
 }
 
 // set hands the grant to a browser. Nothing is set if it would not be kept.
 func (c cookies) set(w http.ResponseWriter, g authn.Grant) error {
-	session := c.cookie(c.session, g.AccessToken, g.ExpiresIn)
-	refresh := c.cookie(c.refresh, g.RefreshToken, g.RefreshExpiresIn)
+	session := c.cookie(c.Session, g.AccessToken, g.ExpiresIn)
+	refresh := c.cookie(c.Refresh, g.RefreshToken, g.RefreshExpiresIn)
 	if n := len(session.String()); n > maxCookie {
 		return authn.ErrInternal.Saying("This account has too many roles for a browser").
 			Because(fmt.Errorf("session cookie of %d bytes: browsers keep %d", n, maxCookie))
@@ -40,10 +37,10 @@ func (c cookies) set(w http.ResponseWriter, g authn.Grant) error {
 	return nil
 }
 
-// clear takes both cookies back. Browsers delete a __Host- cookie only if the
+// clear takes both cookies back. The browser stays known. Browsers delete a __Host- cookie only if the
 // deleting one has the attributes of such a cookie.
 func (c cookies) clear(w http.ResponseWriter) {
-	for _, name := range []string{c.session, c.refresh} {
+	for _, name := range []string{c.Session, c.Refresh} {
 		gone := c.cookie(name, "", 0)
 		gone.MaxAge = -1
 		http.SetCookie(w, gone)
@@ -55,5 +52,14 @@ func (c cookies) cookie(name, value string, life time.Duration) *http.Cookie {
 		Name: name, Value: value, Path: "/",
 		MaxAge: max(1, int(seconds(life))), // 0 would be a cookie without an end
 		Secure: c.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
+}
+
+// remember lets a browser show later that the user signed in there. Nothing
+// depends on it, so it may fail.
+func (e *Endpoints) remember(w http.ResponseWriter, r *http.Request, userID string) {
+	known, err := e.service.Remember(r.Context(), userID, authn.CallerOf(r.Context()).Known)
+	if err == nil {
+		http.SetCookie(w, e.cookies.cookie(e.cookies.Known, known, knownFor))
 	}
 }

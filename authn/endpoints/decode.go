@@ -57,7 +57,7 @@ func (in input) flag(name string) bool   { return in.values[name] == "true" }
 func decode(w http.ResponseWriter, r *http.Request, fields ...field) (input, error) {
 	in := input{values: map[string]string{}}
 	isForm, media := mediaType(r)
-	in.browser = isForm && navigates(r)
+	in.browser = isForm && authn.CallerOf(r.Context()).Navigates
 	if media == unknownMedia {
 		return in, authn.ErrUnsupportedMedia
 	}

@@ -8,20 +8,18 @@
 //
 // # Why
 //
-// Nothing here reads a credential or an address from the request: package
-// proxy reads them, once and for all kinds of requests, and hands them over as
-// an [authn.Caller]. Nothing here decides who may sign in: that is
+// Nothing here reads a credential, an address or an origin from the request:
+// package proxy reads them, once and for all kinds of requests, and hands them
+// over as an [authn.Caller]. Nothing here decides who may sign in: that is
 // [authn.Service].
 //
-// There is no hidden form token. Unsafe requests are held to
-// [http.CrossOriginProtection], and nothing changes on GET.
+// There is no hidden form token. What another site makes a browser send is
+// refused (Caller.CrossOrigin), and nothing changes on GET.
 package endpoints
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -52,7 +50,6 @@ type Endpoints struct {
 	paths    map[string]served // exact paths
 	links    links
 	cookies  cookies
-	origins  *http.CrossOriginProtection
 	pages    pages
 	keys     asset
 }
@@ -77,24 +74,15 @@ func New(o Options) (*Endpoints, error) {
 	if !strings.HasPrefix(cfg.Endpoints.Prefix, "/") || strings.HasSuffix(cfg.Endpoints.Prefix, "/") {
 		return nil, cfg.Problem("endpoints.prefix", "prefix %q: want a path such as /.gatehouse", cfg.Endpoints.Prefix)
 	}
-	origin, secure, err := originOf(cfg.PublicURL)
-	if err != nil {
-		return nil, cfg.Problem("public_url", "%v", err)
-	}
 	e := &Endpoints{
 		service:  o.Service,
 		verifier: o.Verifier,
 		prefix:   cfg.Endpoints.Prefix,
 		paths:    map[string]served{},
-		cookies:  newCookies(secure),
-		origins:  http.NewCrossOriginProtection(),
+		cookies:  cookies{cfg.Cookies(), cfg.HTTPS()},
 		keys:     newAsset("application/json", o.JWKS),
 	}
-	// Behind a proxy that rewrites Host the request's own host is not what the
-	// browser sees, but public_url is.
-	if err := e.origins.AddTrustedOrigin(origin); err != nil {
-		return nil, cfg.Problem("public_url", "%v", err)
-	}
+	var err error
 	if e.pages, err = parsePages(cfg.Endpoints.Title); err != nil {
 		return nil, fmt.Errorf("page templates: %w", err)
 	}
@@ -173,8 +161,8 @@ func (e *Endpoints) guard(ep endpoint) HandlerFunc {
 		case ep.get != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			return ep.get(w, r)
 		case ep.post != nil && r.Method == http.MethodPost:
-			if err := e.origins.Check(r); err != nil {
-				return authn.ErrCrossOrigin.Because(err)
+			if err := authn.CallerOf(r.Context()).CrossOrigin; err != nil {
+				return err
 			}
 			return ep.post(w, r)
 		}
@@ -242,25 +230,5 @@ func errElsewhere(id *authn.Identity) error {
 // clientOf is the caller as the Service wants to know it.
 func clientOf(r *http.Request) authn.Client {
 	c := authn.CallerOf(r.Context())
-	return authn.Client{Address: c.Address, UserAgent: c.UserAgent}
-}
-
-// originOf is the origin of public_url as a browser writes it: lower case, and
-// no port where it is the scheme's own (RFC 6454, section 6.2).
-func originOf(publicURL string) (origin string, secure bool, err error) {
-	u, err := url.Parse(publicURL)
-	if err != nil {
-		return "", false, errors.New("want a URL such as https://gateway.example.com") // err quotes what may hold a password
-	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return "", false, errors.New("want a URL such as https://gateway.example.com")
-	}
-	secure = u.Scheme == "https"
-	host := strings.ToLower(u.Host)
-	if secure {
-		host = strings.TrimSuffix(host, ":443")
-	} else {
-		host = strings.TrimSuffix(host, ":80")
-	}
-	return u.Scheme + "://" + host, secure, nil
+	return authn.Client{Address: c.Address, UserAgent: c.UserAgent, Known: c.Known}
 }

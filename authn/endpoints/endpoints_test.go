@@ -99,37 +99,15 @@ func TestMethods(t *testing.T) {
 	}
 }
 
+// What another site makes a browser send changes nothing; it may be read.
 func TestCrossOrigin(t *testing.T) {
-	g := newGateway(t, func(o *Options) { o.Config.PublicURL = "https://Login.example:443" })
+	g := newGateway(t)
+	foreign := authn.Caller{CrossOrigin: authn.ErrCrossOrigin.Because(errors.New("Origin is https://evil.example"))}
 	const body = `{"email":"ann@example.com","password":"wrong password"}`
-	passes := func(header ...string) {
-		t.Helper()
-		g.call("POST", "/login", body, header...).refused(authn.ErrInvalidCredentials, "Invalid credentials")
+	for _, path := range []string{"/login", "/register", "/logout", "/.gatehouse/refresh", "/.gatehouse/password"} {
+		g.doAs(request("POST", path, "application/json", body), foreign).refused(authn.ErrCrossOrigin, "Cross-origin request refused")
 	}
-	refuses := func(header ...string) {
-		t.Helper()
-		for _, path := range []string{"/login", "/register", "/logout", "/.gatehouse/refresh", "/.gatehouse/password"} {
-			g.call("POST", path, body, header...).refused(authn.ErrCrossOrigin, "Cross-origin request refused")
-		}
-	}
-	passes()
-	passes("Sec-Fetch-Site", "same-origin")
-	passes("Sec-Fetch-Site", "none")
-	passes("Origin", "http://gw.example:8080")
-	passes("Origin", "https://login.example") // public_url, behind a proxy that rewrites Host
-	passes("Origin", "https://login.example", "Sec-Fetch-Site", "same-site")
-	refuses("Sec-Fetch-Site", "cross-site")
-	refuses("Sec-Fetch-Site", "same-site")
-	refuses("Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example")
-	refuses("Sec-Fetch-Site", "Same-Origin")
-	refuses("Origin", "null")
-	refuses("Origin", "https://evil.example")
-	refuses("Origin", "http://gw.example") // another port
-	refuses("Origin", "http://login.example")
-	refuses("Origin", "https://login.example.evil.example")
-	refuses("Origin", "https://gw.example:8080@evil.example")
-	// Reading is no change.
-	g.call("GET", "/login", "", "Sec-Fetch-Site", "cross-site", "Origin", "null").want(200)
+	g.doAs(request("GET", "/login", "", ""), foreign).want(200)
 }
 
 func TestKeys(t *testing.T) {
@@ -200,7 +178,4 @@ func TestNewProblems(t *testing.T) {
 	bad(`prefix "/": want a path such as /.gatehouse`, func(c *config.Config) { c.Endpoints.Prefix = "/" })
 	bad(`endpoint "signin": want one of login, register, logout, refresh, password, userinfo, account, jwks, well-known`,
 		func(c *config.Config) { c.Endpoints.AtRoot = []string{"login", "signin"} })
-	bad("want a URL such as https://gateway.example.com", func(c *config.Config) { c.PublicURL = "gw.example" })
-	bad("want a URL such as https://gateway.example.com", func(c *config.Config) { c.PublicURL = "ftp://gw.example" })
-	bad("want a URL such as https://gateway.example.com", func(c *config.Config) { c.PublicURL = "https://" })
 }

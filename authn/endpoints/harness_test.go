@@ -76,14 +76,19 @@ type answer struct {
 func (g *gateway) do(r *http.Request) answer {
 	g.t.Helper()
 	c := authn.Caller{Address: netip.MustParseAddr("192.0.2.7"), UserAgent: r.UserAgent()}
+	mode := r.Header.Get("Sec-Fetch-Mode")
+	c.Navigates = mode == "navigate" || mode == "" && strings.HasPrefix(r.Header.Get("Accept"), "text/html")
 	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		c.Token = token
 	}
-	if k, err := r.Cookie(g.cookies.session); err == nil && c.Token == "" {
+	if k, err := r.Cookie(g.cookies.Session); err == nil && c.Token == "" {
 		c.Token, c.FromCookie = k.Value, true
 	}
-	if k, err := r.Cookie(g.cookies.refresh); err == nil {
+	if k, err := r.Cookie(g.cookies.Refresh); err == nil {
 		c.Refresh = k.Value
+	}
+	if k, err := r.Cookie(g.cookies.Known); err == nil {
+		c.Known = k.Value
 	}
 	return g.doAs(r, c)
 }

@@ -33,6 +33,7 @@ func (e *Endpoints) login(w http.ResponseWriter, r *http.Request) error {
 		// Nobody would ever hold this session.
 		return withLogout(err, e.service.Logout(r.Context(), grant.Identity, false))
 	}
+	e.remember(w, r, grant.Identity.ID)
 	e.leave(r)
 	return redirect(w, http.StatusSeeOther, e.destination(in.text(nextField)))
 }

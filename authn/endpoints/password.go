@@ -2,6 +2,8 @@ package endpoints
 
 import (
 	"net/http"
+
+	"gatehouse/authn"
 )
 
 // password changes the caller's password and ends the user's other sessions.
@@ -24,6 +26,9 @@ func (e *Endpoints) password(w http.ResponseWriter, r *http.Request) error {
 		}
 		p.Focus = "current_password"
 		return e.again(w, in, "account.html", p, err)
+	}
+	if authn.CallerOf(r.Context()).FromCookie {
+		e.remember(w, r, id.ID)
 	}
 	if in.browser {
 		return redirect(w, http.StatusSeeOther, e.links.Account+"?notice=password_changed")

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"gatehouse/authn"
@@ -55,19 +54,10 @@ func writeTokens(w http.ResponseWriter, g authn.Grant) error {
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
-// navigates reports whether a browser will show the answer: by Fetch Metadata,
-// else by an Accept that names HTML.
-func navigates(r *http.Request) bool {
-	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" {
-		return mode == "navigate"
-	}
-	return strings.Contains(strings.ToLower(strings.Join(r.Header["Accept"], ",")), "text/html")
-}
-
 // postsForm reports whether a browser posts a form and will show the answer.
 func postsForm(r *http.Request) bool {
 	isForm, _ := mediaType(r)
-	return isForm && navigates(r)
+	return isForm && authn.CallerOf(r.Context()).Navigates
 }
 
 // An asset is a file that never changes while it is served.
