@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -72,11 +73,16 @@ func (p PasswordPolicy) Check(password string, inputs ...string) error {
 
 // Hasher hashes passwords with bcrypt. It keeps to half of the processors, so
 // that forwarded requests keep theirs: other callers queue, and once the queue
-// is long they are told ErrBusy.
+// is long they are told ErrBusy. So is a network that has half of the queue to
+// itself, while there is still room for others.
 type Hasher struct {
 	cost  int
-	seats chan struct{} // who is waiting or working
 	desks chan struct{} // who is working
+
+	mu    sync.Mutex
+	seats int            // how many may wait or work
+	taken int            // how many do
+	from  map[string]int // the same by network
 
 	// The two that cost time; tests count them.
 	generate func(password []byte, cost int) ([]byte, error)
@@ -91,8 +97,9 @@ func NewHasher(cost int) *Hasher {
 	workers := max(1, runtime.GOMAXPROCS(0)/2)
 	return &Hasher{
 		cost:     min(max(cost, bcrypt.MinCost), config.MaxBcryptCost),
-		seats:    make(chan struct{}, workers*(queuePerWorker+1)),
 		desks:    make(chan struct{}, workers),
+		from:     make(map[string]int),
+		seats:    workers * (queuePerWorker + 1),
 		generate: bcrypt.GenerateFromPassword,
 		compare:  bcrypt.CompareHashAndPassword,
 	}
@@ -101,12 +108,14 @@ func NewHasher(cost int) *Hasher {
 // work runs f when it is its turn. f is not run if the error is not nil:
 // ErrBusy, or that of ctx.
 func (h *Hasher) work(ctx context.Context, f func()) error {
-	select {
-	case h.seats <- struct{}{}:
-	default:
+	from := ""
+	if a := CallerOf(ctx).Address; a.IsValid() {
+		from = network(a)
+	}
+	if !h.sit(from) {
 		return ErrBusy.After(time.Second)
 	}
-	defer func() { <-h.seats }()
+	defer h.rise(from)
 	if err := ctx.Err(); err != nil { // select picks at random
 		return err
 	}
@@ -118,6 +127,27 @@ func (h *Hasher) work(ctx context.Context, f func()) error {
 	defer func() { <-h.desks }()
 	f()
 	return nil
+}
+
+// sit takes a seat for a client of a network, "" for nobody's.
+func (h *Hasher) sit(network string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.taken >= h.seats || network != "" && h.from[network] >= h.seats/2 {
+		return false
+	}
+	h.taken++
+	h.from[network]++
+	return true
+}
+
+func (h *Hasher) rise(network string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.taken--
+	if h.from[network]--; h.from[network] == 0 {
+		delete(h.from, network)
+	}
 }
 
 // Hash is the bcrypt hash of a password that checkPassword allows.

@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -125,7 +126,7 @@ func TestHasher(t *testing.T) {
 func TestHasherQueue(t *testing.T) {
 	h := NewHasher(4)
 	release := make(chan struct{})
-	working := make(chan struct{}, cap(h.seats))
+	working := make(chan struct{}, h.seats)
 	var mu sync.Mutex
 	at, most := 0, 0
 	h.compare = func(_, _ []byte) error {
@@ -147,14 +148,19 @@ func TestHasherQueue(t *testing.T) {
 		wg.Go(func() { h.Verify(context.Background(), "", "x") })
 		<-working
 	}
-	left := make(chan error, cap(h.seats))
-	for range cap(h.seats) - cap(h.desks) {
+	left := make(chan error, h.seats)
+	for range h.seats - cap(h.desks) {
 		wg.Go(func() {
 			_, err := h.Verify(ctx, "", "x")
 			left <- err
 		})
 	}
-	for len(h.seats) < cap(h.seats) {
+	queued := func() int {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.taken
+	}
+	for queued() < h.seats {
 		time.Sleep(time.Microsecond) // until all of them queue; there is nothing to wait on
 	}
 	_, err := h.Verify(context.Background(), "", "x")
@@ -162,7 +168,7 @@ func TestHasherQueue(t *testing.T) {
 		t.Errorf("Verify with a full queue = %v, want ErrBusy after 1s", err)
 	}
 	cancel()
-	for range cap(h.seats) - cap(h.desks) {
+	for range h.seats - cap(h.desks) {
 		if err := <-left; !errors.Is(err, context.Canceled) {
 			t.Errorf("Verify whose caller left = %v, want context.Canceled", err)
 		}
@@ -174,6 +180,37 @@ func TestHasherQueue(t *testing.T) {
 	}
 	if _, err := h.Verify(context.Background(), "", "x"); err != nil {
 		t.Errorf("Verify once the queue is empty = %v", err)
+	}
+}
+
+// One network leaves room in the queue for the others.
+func TestHasherShares(t *testing.T) {
+	h := NewHasher(4)
+	as := func(address string) context.Context {
+		return WithCaller(context.Background(), Caller{Address: netip.MustParseAddr(address)})
+	}
+	taken := 0
+	for h.sit(network(netip.MustParseAddr("192.0.2.1"))) {
+		taken++
+	}
+	if taken != h.seats/2 {
+		t.Errorf("one network takes %d of %d seats, want half", taken, h.seats)
+	}
+	for _, address := range []string{"192.0.2.1", "::ffff:192.0.2.1"} {
+		if _, err := h.Verify(as(address), "", "x"); !errors.Is(err, ErrBusy) {
+			t.Errorf("Verify for %s = %v, want busy", address, err)
+		}
+	}
+	for _, ctx := range []context.Context{as("192.0.2.2"), as("2001:db8::1"), context.Background()} {
+		if _, err := h.Verify(ctx, "", "x"); err != nil {
+			t.Errorf("Verify for another = %v", err)
+		}
+	}
+	for range taken {
+		h.rise("192.0.2.1")
+	}
+	if len(h.from) != 0 || h.taken != 0 {
+		t.Errorf("%d seats are taken, by %v, want none", h.taken, h.from)
 	}
 }
 

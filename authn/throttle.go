@@ -40,7 +40,8 @@ const (
 	// least used of the oldest, not those that hold somebody back.
 	maxCounters    = 1 << 16
 	evictionSample = 64
-	// maxWaiting bounds the attempts that wait for others to end.
+	// maxWaiting bounds the attempts that wait for others to end; those that wait
+	// for one counter are at most half of them.
 	maxWaiting = 256
 )
 
@@ -103,11 +104,12 @@ func (t *Throttle) admit(ctx context.Context, wants ...want) (attempt, error) {
 		if full == nil {
 			break
 		}
-		if t.waiting >= maxWaiting {
+		if t.waiting >= maxWaiting || full.waiting >= maxWaiting/2 {
 			return attempt{}, ErrBusy.After(time.Second)
 		}
 		settled := full.settled
 		t.waiting++
+		full.waiting++
 		t.mu.Unlock()
 		select {
 		case <-settled:
@@ -115,6 +117,7 @@ func (t *Throttle) admit(ctx context.Context, wants ...want) (attempt, error) {
 		}
 		t.mu.Lock()
 		t.waiting--
+		full.waiting--
 		if ctx.Err() != nil {
 			return attempt{}, ctx.Err()
 		}
@@ -184,6 +187,7 @@ func (a attempt) settle(change func(*counter)) {
 type counter struct {
 	key               [16]byte
 	failures, pending int
+	waiting           int // for a pending one to end
 	ends              time.Time
 	settled           chan struct{} // closed when a pending attempt has ended
 	home              *counters

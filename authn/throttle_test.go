@@ -192,6 +192,13 @@ func TestThrottleWaiting(t *testing.T) {
 		t.Errorf("login behind too many others = %v, want busy", err)
 	}
 	b.waiting = 0
+	pair := b.pairs.byKey[counterKey("pair", "ann", network(home.Address))]
+	pair.waiting = maxWaiting / 2
+	if _, err := b.login(context.Background(), "ann", home.Client, false); !errors.Is(err, ErrBusy) {
+		t.Errorf("login behind too many others of the same client = %v, want busy", err)
+	}
+	b.admit("bob", home).dropped()
+	pair.waiting = 0
 	// A window that ends while attempts are under way counts them in the next.
 	b.time = b.time.Add(time.Hour)
 	first.failed()
