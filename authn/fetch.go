@@ -19,9 +19,11 @@ const (
 	fetchTimeout = 10 * time.Second
 	maxRedirects = 3
 
-	// Tokens with made-up key IDs cost the issuer one request in this time.
-	coolDown        = 30 * time.Second
-	coolDownAtFirst = 5 * time.Second // while there are no keys at all
+	// Tokens with made-up key IDs cost the issuer one request in this time. It
+	// is shorter than an issuer waits before it signs with a key that it has
+	// published (ten seconds, with this gateway), so that no token of a new key
+	// falls into it.
+	coolDown = 5 * time.Second
 
 	refreshMin     = time.Minute
 	refreshMax     = 24 * time.Hour
@@ -31,9 +33,10 @@ const (
 // remoteKeys is the JWK set of one URL, kept current. The last good set stays
 // in use while the issuer is away. Without a URL the set never changes.
 type remoteKeys struct {
-	url    string
-	client *http.Client
-	now    func() time.Time
+	url     string
+	client  *http.Client
+	timeout time.Duration // of one fetch, to the end of the body
+	now     func() time.Time
 
 	mu       sync.Mutex
 	set      *jwkSet // nil: never had
@@ -45,14 +48,13 @@ type remoteKeys struct {
 }
 
 func newRemoteKeys(url string, now func() time.Time) *remoteKeys {
-	return &remoteKeys{url: url, client: newClient(), now: now}
+	return &remoteKeys{url: url, client: newClient(), timeout: fetchTimeout, now: now}
 }
 
 // newClient has connections of its own: nothing here shares limits or
 // keep-alives with forwarded requests.
 func newClient() *http.Client {
 	return &http.Client{
-		Timeout: fetchTimeout,
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			DialContext:            (&net.Dialer{Timeout: fetchTimeout}).DialContext,
@@ -122,15 +124,6 @@ func verifyWith(set *jwkSet, j jws, h joseHeader) error {
 	return key.verify(j)
 }
 
-// coolDownWith is how long after a fetch the next one may be while set is in
-// use.
-func coolDownWith(set *jwkSet) time.Duration {
-	if set == nil {
-		return coolDownAtFirst
-	}
-	return coolDown
-}
-
 // refresh returns a newer set than seen, or seen and why there is none.
 // Concurrent callers share one fetch; force passes over the cool-down.
 func (k *remoteKeys) refresh(ctx context.Context, seen *jwkSet, force bool) (*jwkSet, error) {
@@ -150,8 +143,8 @@ func (k *remoteKeys) refresh(ctx context.Context, seen *jwkSet, force bool) (*jw
 		defer k.mu.Unlock()
 		return k.set, k.err
 	}
-	wait, now := coolDownWith(k.set), k.now()
-	if since := now.Sub(k.tried); !force && !k.tried.IsZero() && since >= 0 && since < wait {
+	now := k.now()
+	if since := now.Sub(k.tried); !force && !k.tried.IsZero() && since >= 0 && since < coolDown {
 		defer k.mu.Unlock()
 		return k.set, k.err
 	}
@@ -171,7 +164,7 @@ func (k *remoteKeys) refresh(ctx context.Context, seen *jwkSet, force bool) (*jw
 	}()
 	// The caller's context only carries values: whoever else waits for this
 	// fetch must not lose it because one client has gone. It ends by itself
-	// after fetchTimeout.
+	// after timeout.
 	if !force {
 		ctx = context.WithoutCancel(ctx)
 	}
@@ -182,7 +175,7 @@ func (k *remoteKeys) refresh(ctx context.Context, seen *jwkSet, force bool) (*jw
 }
 
 func (k *remoteKeys) fetch(ctx context.Context) (*jwkSet, time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, k.timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
 	if err != nil {
@@ -278,7 +271,7 @@ func (k *remoteKeys) due() time.Duration {
 	case k.tried.IsZero():
 		return 0
 	case k.set == nil:
-		return coolDownAtFirst
+		return coolDown
 	case k.err != nil:
 		return refreshMin
 	}

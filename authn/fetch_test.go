@@ -34,12 +34,12 @@ func TestFetchKeys(t *testing.T) {
 			t.Errorf("%d fetches, want %d", got, want)
 		}
 	}
-	away(nil, coolDownAtFirst)
+	away(nil, coolDown)
 	fetched(1)
-	away(nil, coolDownAtFirst)
+	away(nil, coolDown)
 	fetched(1) // the cool-down
 	b.serve(nil)
-	b.at = b.at.Add(coolDownAtFirst)
+	b.at = b.at.Add(coolDown)
 	b.allow(t, nil)
 	fetched(2)
 	b.deny(t, with{"header.kid": "made-up"}, "fits")
@@ -113,7 +113,7 @@ func TestFetchKeys(t *testing.T) {
 	b.trusted = next
 	b.allow(t, nil)
 	b.trusted = b.open(t)
-	away(nil, coolDownAtFirst)
+	away(nil, coolDown)
 }
 
 func TestFetchIsShared(t *testing.T) {
@@ -198,6 +198,24 @@ func TestFetchRedirects(t *testing.T) {
 	}
 }
 
+// An issuer that never gets to the end of its answer is away.
+func TestFetchTimesOut(t *testing.T) {
+	b := newIssuerBed(t, "ES256", nil)
+	left := make(chan struct{})
+	b.serve(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"keys":[`)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done() // the client hangs up
+		close(left)
+	})
+	b.trusted.byName[b.Issuer].keys.timeout = 50 * time.Millisecond
+	id, err := b.trusted.Verify(context.Background(), b.token(t, nil))
+	if id != nil || !errors.Is(err, ErrNoKeys) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Verify = %v, %v, want ErrNoKeys because of the time", id, err)
+	}
+	<-left
+}
+
 func TestStartFetches(t *testing.T) {
 	b := newIssuerBed(t, "ES256", nil)
 	fetched := make(chan struct{}, 1)
@@ -256,10 +274,10 @@ func TestDue(t *testing.T) {
 	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	away := errors.New("away")
 	for want, k := range map[time.Duration]*remoteKeys{
-		0:               {},
-		coolDownAtFirst: {tried: now, err: away},
-		refreshMin:      {tried: now, err: away, set: &jwkSet{}, fetched: now, maxAge: time.Hour},
-		time.Hour:       {tried: now, set: &jwkSet{}, fetched: now.Add(time.Hour), maxAge: time.Hour}, // the clock was set back
+		0:          {},
+		coolDown:   {tried: now, err: away},
+		refreshMin: {tried: now, err: away, set: &jwkSet{}, fetched: now, maxAge: time.Hour},
+		time.Hour:  {tried: now, set: &jwkSet{}, fetched: now.Add(time.Hour), maxAge: time.Hour}, // the clock was set back
 	} {
 		k.now = func() time.Time { return now }
 		if got := k.due(); got != want {

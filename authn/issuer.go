@@ -194,7 +194,7 @@ func (t *TrustedIssuers) Verify(ctx context.Context, token string) (*Identity, e
 	}
 	if err := is.keys.verify(ctx, j, h); err != nil {
 		if errors.Is(err, ErrNoKeys) {
-			return nil, ErrBusy.Because(fmt.Errorf("issuer %q: %w", name, err)).After(coolDownWith(is.keys.current()))
+			return nil, ErrBusy.Because(fmt.Errorf("issuer %q: %w", name, err)).After(coolDown)
 		}
 		return nil, ErrInvalidToken.Because(err)
 	}
