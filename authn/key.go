@@ -84,7 +84,7 @@ func loadKeys(cfg *config.Config, generate bool) (*KeySet, error) {
 
 // needsSigner is false for a gateway that only verifies.
 func needsSigner(cfg *config.Config) bool {
-	return cfg.Users.Database != "none" || cfg.Identity.Assertion.Enabled
+	return cfg.KeepsAccounts() || cfg.Identity.Assertion.Enabled
 }
 
 type keyLoader struct {

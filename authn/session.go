@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -170,6 +171,10 @@ func (s *Service) refresh(ctx context.Context, text string, c Client, e *Event) 
 		return Grant{}, err
 	}
 	e.SessionID, e.UserID = session.ID, session.UserID
+	if err := s.Revocations.Check(ctx, &Identity{Session: session.ID, Generation: math.MaxInt64}); errors.Is(err, ErrInvalidToken) {
+		// A gateway without accounts has signed it out.
+		return Grant{}, errors.Join(err, s.Sessions.EndSession(ctx, session.ID))
+	}
 	next, expires, err := s.successor(ctx, spent, session, c)
 	if errors.Is(err, errReused) {
 		err = s.reused(ctx, session, c)
@@ -359,6 +364,9 @@ func (s *Service) logout(ctx context.Context, id *Identity, everywhere bool) err
 	if id.Issuer != "" {
 		return s.revokeToken(ctx, id)
 	}
+	if s.Users == nil {
+		return s.logoutElsewhere(ctx, id, everywhere)
+	}
 	u, err := s.Users.UserByID(ctx, id.ID)
 	deleted := errors.Is(err, ErrUserNotFound)
 	if err != nil && !deleted {
@@ -376,6 +384,23 @@ func (s *Service) logout(ctx context.Context, id *Identity, everywhere bool) err
 	}
 	if id.Token == "" {
 		return nil
+	}
+	return s.revokeToken(ctx, id)
+}
+
+// logoutElsewhere ends the session of a user whose account another gateway
+// keeps, one that issues under the same name and reads the same revocations. It
+// is kept for as long as the session could go on without being used; a refresh
+// within that time ends the session for good.
+func (s *Service) logoutElsewhere(ctx context.Context, id *Identity, everywhere bool) error {
+	if everywhere {
+		return ErrForbidden.Saying("This account is kept elsewhere").Because(errors.New("there are no accounts here"))
+	}
+	if id.Session != "" {
+		until := s.Now().Add(max(s.RefreshTTL, s.Tokens.TTL)).Add(s.Tokens.Leeway)
+		if err := s.Revocations.Revoke(ctx, Revocation{Kind: RevokeSession, ID: id.Session, Expires: until}); err != nil {
+			return err
+		}
 	}
 	return s.revokeToken(ctx, id)
 }

@@ -119,6 +119,15 @@ func (c *Config) Cookies() CookieNames {
 	return CookieNames{prefix + "gatehouse", prefix + "gatehouse-refresh", prefix + "gatehouse-known"}
 }
 
+// KeepsAccounts reports whether users can sign in here. Without accounts the
+// gateway only verifies tokens that others have issued.
+func (c *Config) KeepsAccounts() bool { return c.Users.Database != "none" }
+
+// Revokes reports whether there is anything that lasts to record a revocation
+// in: users.database, or a store that gateways share. Memory is none: a logout
+// that a restart undoes is worse than one that is not offered.
+func (c *Config) Revokes() bool { return c.KeepsAccounts() || c.Revocation.Store == "redis" }
+
 // resolveFiles makes paths absolute, checks that the files are there, and
 // reads the secret files.
 func (v *validator) resolveFiles() {

@@ -159,6 +159,16 @@ routes: [{path: /, upstream: "echo:"}]
 	c, err = parse(t, "users: {registration: closed}"+oneRoute)
 	must(t, err)
 	equal(t, "warnings of a plain file", texts(c.Warnings), "")
+	c, err = parse(t, "users: {database: none, registration: open, throttle: {attempts: 3}}"+oneRoute)
+	must(t, err)
+	equal(t, "warnings without accounts", texts(c.Warnings), strings.Join([]string{
+		"users.database is none, so only tokens of the keys in data_dir are accepted",
+		"users.registration has no effect: users.database is none, so there are no accounts",
+		"users.throttle has no effect: users.database is none, so there are no accounts",
+	}, "\n"))
+	if c.KeepsAccounts() || c.Revokes() {
+		t.Error("users.database none keeps accounts or records revocations")
+	}
 }
 
 func TestLoadUnreadable(t *testing.T) {

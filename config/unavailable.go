@@ -20,7 +20,6 @@ var unavailable = []struct {
 		scheme, _, _ := strings.Cut(c.Users.Database, ":")
 		return scheme == "postgres" || scheme == "postgresql"
 	}},
-	{key: "users.database", name: "users.database: none", when: func(c *Config, _ string) bool { return c.Users.Database == "none" }},
 	{key: "revocation.store", name: "revocation.store: redis", when: func(c *Config, _ string) bool { return c.Revocation.Store == "redis" }},
 	{key: "revocation.redis"},
 	{key: "revocation.consistency"},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"reflect"
@@ -144,6 +145,7 @@ func (v *validator) validate() {
 	v.tests()
 	v.words(reflect.ValueOf(v.c).Elem(), "", "")
 	v.openRegistration()
+	v.verifyOnly()
 }
 
 // words checks every value in the file that enums lists.
@@ -296,7 +298,7 @@ const pathLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 
 // openRegistration warns where "authenticated" means anybody.
 func (v *validator) openRegistration() {
-	if v.c.Users.Registration != "open" || v.c.Users.Database == "none" {
+	if v.c.Users.Registration != "open" || !v.c.KeepsAccounts() {
 		return
 	}
 	for _, rt := range v.c.Routes {
@@ -305,5 +307,22 @@ func (v *validator) openRegistration() {
 				"set users.registration to closed, or give the routes roles")
 			return
 		}
+	}
+}
+
+// verifyOnly warns of what a gateway without accounts does not look at.
+func (v *validator) verifyOnly() {
+	c := v.c
+	if c.KeepsAccounts() {
+		return
+	}
+	for _, key := range slices.Sorted(maps.Keys(v.keysOf(reflect.TypeFor[Users]()))) {
+		if key = "users." + key; key != "users.database" && v.given(key) {
+			v.warn(key, key+" has no effect: users.database is none, so there are no accounts", "")
+		}
+	}
+	if len(c.TrustedIssuers) == 0 && len(c.Tokens.Keys) == 0 {
+		v.warn("users.database", "users.database is none, so only tokens of the keys in data_dir are accepted",
+			"name the issuers of the tokens in trusted_issuers, or the keys in tokens.keys")
 	}
 }

@@ -45,10 +45,10 @@ func (v *validator) database(s string) {
 	key := "users.database"
 	path, ok := strings.CutPrefix(s, "sqlite:")
 	switch {
-	case s == "sqlite", v.skip(key):
+	case s == "sqlite", s == "none", v.skip(key):
 		return
 	case !ok:
-		v.bad(key, "want sqlite or sqlite:PATH", "")
+		v.bad(key, "want sqlite, sqlite:PATH or none", "")
 	case path == "" || strings.HasSuffix(path, "/:memory:"):
 		v.bad(key, "want the path of a file behind sqlite:", "")
 	case strings.ContainsAny(path, "?#%"):

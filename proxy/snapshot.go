@@ -87,7 +87,7 @@ func quotable(r rune) rune {
 
 func loginPath(c *config.Config) string {
 	switch {
-	case c.Users.Database == "none":
+	case !c.KeepsAccounts():
 		return ""
 	case slices.Contains(c.Endpoints.AtRoot, "login"):
 		return "/login"

@@ -34,8 +34,8 @@ type HandlerFunc = func(w http.ResponseWriter, r *http.Request) error
 // Options are what the endpoints work with.
 type Options struct {
 	Config *config.Config
-	// Service keeps the accounts. With users.database "none" it may be nil, or
-	// one that can only sign out.
+	// Service keeps the accounts. With users.database none it can only revoke;
+	// where nothing is recorded either, it is not asked.
 	Service *authn.Service
 	// Verifier judges the tokens of callers, checks included.
 	Verifier authn.Verifier
@@ -100,10 +100,10 @@ func (e *Endpoints) table(cfg *config.Config) []endpoint {
 		{"jwks", "/jwks.json", e.keys.serve, nil},
 		{"", "/style.css", e.pages.style.serve, nil},
 	}
-	if e.service != nil {
+	if cfg.Revokes() {
 		t = append(t, endpoint{"logout", "/logout", nil, e.logout})
 	}
-	if e.service != nil && cfg.Users.Database != "none" {
+	if cfg.KeepsAccounts() {
 		t = append(t,
 			endpoint{"login", "/login", e.loginPage, e.login},
 			endpoint{"register", "/register", e.registerPage, e.register},

@@ -144,7 +144,7 @@ func TestPageHeaders(t *testing.T) {
 func TestVerifyOnly(t *testing.T) {
 	ann := &authn.Identity{Issuer: "https://other.example", ID: "ann", Token: "t1"}
 	g := newGateway(t, func(o *Options) {
-		o.Config.Users.Database = "none"
+		o.Config.Users.Database, o.Config.Revocation.Store = "none", "redis"
 		o.Verifier = verifierFunc(func(string) (*authn.Identity, error) { return ann, nil })
 	})
 	for _, path := range []string{"/login", "/register"} {
@@ -159,6 +159,8 @@ func TestVerifyOnly(t *testing.T) {
 	g.call("GET", "/.well-known/jwks.json", "").want(200)
 	g.browser().post("/logout").to("/")
 
+	// Where nothing could be recorded, no sign-out is offered: a restart would
+	// undo it.
 	g = newGateway(t, func(o *Options) { o.Config.Users.Database, o.Service = "none", nil })
 	g.call("POST", "/.gatehouse/logout", "").refused(authn.ErrNoRoute, "Nothing is served here")
 }

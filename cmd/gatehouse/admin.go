@@ -21,7 +21,8 @@ type readiness struct {
 	Issuers       []issuerStatus      `json:"trusted_issuers,omitempty"` // those with a jwks_url
 }
 
-// componentStatus is "ok", or "failed" and the error.
+// componentStatus is "ok", or "failed" and the error; "none" where the
+// configuration has no such thing.
 type componentStatus struct {
 	Status string `json:"status"`
 	Error  string `json:"error,omitempty"`
@@ -40,7 +41,7 @@ type configurationStatus struct {
 type revocationStatus struct {
 	componentStatus
 	Entries  int       `json:"entries"`
-	LastRead time.Time `json:"last_read"`
+	LastRead time.Time `json:"last_read,omitzero"`
 }
 
 // issuerStatus tells whether an issuer's keys could be had. The gateway is
@@ -94,11 +95,18 @@ func (s *server) readiness(ctx context.Context) readiness {
 	}
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	databaseErr := s.stores.db.Ping(ctx)
-	r.Database = statusOf(databaseErr)
+	var databaseErr error
+	r.Database = componentStatus{Status: "none"}
+	if s.stores.db != nil {
+		databaseErr = s.stores.db.Ping(ctx)
+		r.Database = statusOf(databaseErr)
+	}
 
 	entries, lastRead, revocationErr := s.stores.revocations.State()
 	r.Revocation = revocationStatus{statusOf(revocationErr), entries, lastRead}
+	if !g.cfg.Revokes() {
+		r.Revocation = revocationStatus{componentStatus: componentStatus{Status: "none"}}
+	}
 	for _, is := range g.accounts.issuers.State() {
 		r.Issuers = append(r.Issuers, issuerStatus{statusOf(is.Err), is.Issuer, is.Keys, is.Fetched})
 	}

@@ -18,9 +18,14 @@ func (s *server) announce(ctx context.Context, address net.Addr) {
 	out := &strings.Builder{}
 	defer func() { fmt.Fprint(s.app.stdout, out.String()) }()
 	fmt.Fprintf(out, "Gatehouse listens on %s\n", base)
-	fmt.Fprintf(out, "  users sign in at   %s\n", cfg.PublicURL+endpointPath(cfg, "login"))
+	if cfg.KeepsAccounts() {
+		fmt.Fprintf(out, "  users sign in at   %s\n", cfg.PublicURL+endpointPath(cfg, "login"))
+	}
 	if cfg.Admin.Listen != "" {
 		fmt.Fprintf(out, "  operators look at  http://%s/readyz and /metrics\n", reachable(cfg.Admin.Listen))
+	}
+	if !cfg.KeepsAccounts() {
+		return
 	}
 	users, err := s.stores.db.List(ctx)
 	if err != nil || len(users) > 0 {

@@ -152,7 +152,7 @@ func lookUp(ctx context.Context, cfg *config.Config, email string) (authn.User, 
 		return made, "made up", nil
 	}
 	location, err := databaseURL(cfg)
-	if err != nil {
+	if err != nil || location == "" {
 		return made, "made up: there is no database of accounts", nil
 	}
 	if _, err := os.Stat(strings.TrimPrefix(location, "sqlite:")); errors.Is(err, fs.ErrNotExist) {

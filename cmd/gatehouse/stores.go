@@ -16,7 +16,7 @@ import (
 // stores hold what outlives a configuration: accounts, sessions and what was
 // revoked. A reload goes on with the same ones.
 type stores struct {
-	db          *sqlstore.Store
+	db          *sqlstore.Store // nil with users.database none
 	revocations *authn.RevocationList
 	counters    counters // of the configuration in use
 }
@@ -56,6 +56,9 @@ func openStores(ctx context.Context, cfg *config.Config) (*stores, error) {
 // openDatabase is openStores for who asks about no revocation. Making one needs
 // no list of the others.
 func openDatabase(ctx context.Context, cfg *config.Config) (*stores, error) {
+	if !cfg.KeepsAccounts() {
+		return &stores{revocations: authn.NewRevocationList(authn.NoLog{}, time.Now)}, nil
+	}
 	url, err := databaseURL(cfg)
 	if err != nil {
 		return nil, err
@@ -67,12 +70,19 @@ func openDatabase(ctx context.Context, cfg *config.Config) (*stores, error) {
 	return &stores{db: db, revocations: authn.NewRevocationList(db, time.Now)}, nil
 }
 
-func (s *stores) Close() error { return s.db.Close() }
+func (s *stores) Close() error {
+	if s.db == nil {
+		return nil
+	}
+	return s.db.Close()
+}
 
-// databaseURL is users.database as sqlstore.Open wants it.
+// databaseURL is users.database as sqlstore.Open wants it; "" for none.
 func databaseURL(cfg *config.Config) (string, error) {
 	path, isSQLite := strings.CutPrefix(cfg.Users.Database, "sqlite:")
 	switch {
+	case !cfg.KeepsAccounts():
+		return "", nil
 	case cfg.Users.Database == "sqlite":
 		path = filepath.Join(cfg.DataDir, "gatehouse.db")
 	case !isSQLite || path == "":
@@ -87,7 +97,7 @@ func databaseURL(cfg *config.Config) (string, error) {
 // the issuers that it trusts.
 type accounts struct {
 	cfg      *config.Config
-	store    *sqlstore.Store // for what only the commands do: List, DeleteUser
+	store    *sqlstore.Store // for what only the commands do: List, DeleteUser; nil with users.database none
 	service  *authn.Service
 	tokens   *authn.Tokens
 	issuers  *authn.TrustedIssuers // nil in openAccounts and openIssuer, like verifier
@@ -109,6 +119,9 @@ func (acc *accounts) warnings() []config.Problem {
 // where one cannot be read.
 func (a *app) openAccounts(ctx context.Context) (*accounts, error) {
 	return a.openAs(ctx, func(s *stores, cfg *config.Config) (*accounts, error) {
+		if err := wantAccounts(cfg); err != nil {
+			return nil, err
+		}
 		return s.withKeys(cfg, &authn.KeySet{}), nil
 	})
 }
@@ -116,12 +129,25 @@ func (a *app) openAccounts(ctx context.Context) (*accounts, error) {
 // openIssuer is openAccounts for commands that issue tokens.
 func (a *app) openIssuer(ctx context.Context) (*accounts, error) {
 	return a.openAs(ctx, func(s *stores, cfg *config.Config) (*accounts, error) {
+		if err := wantAccounts(cfg); err != nil {
+			return nil, err
+		}
 		keys, err := authn.LoadKeys(cfg)
 		if err != nil {
 			return nil, err
 		}
 		return s.withKeys(cfg, keys), nil
 	})
+}
+
+// wantAccounts refuses to work on accounts where there are none.
+func wantAccounts(cfg *config.Config) error {
+	if cfg.KeepsAccounts() {
+		return nil
+	}
+	p := cfg.Problem("users.database", "users.database is none: there are no accounts here")
+	p.Hint = "run this with the configuration of the gateway that keeps them"
+	return p
 }
 
 // openVerifier is openAccounts for commands that verify tokens as a gateway
@@ -195,8 +221,6 @@ func (s *stores) withKeys(cfg *config.Config, keys *authn.KeySet) *accounts {
 		Now:      time.Now,
 	}
 	service := &authn.Service{
-		Users:            s.db,
-		Sessions:         s.db,
 		Revocations:      s.revocations,
 		Tokens:           tokens,
 		Hasher:           counters.hasher,
@@ -207,6 +231,9 @@ func (s *stores) withKeys(cfg *config.Config, keys *authn.KeySet) *accounts {
 		RefreshTTL:       cfg.Tokens.RefreshTTL,
 		RefreshGrace:     cfg.Tokens.RefreshGrace,
 		Now:              time.Now,
+	}
+	if s.db != nil {
+		service.Users, service.Sessions = s.db, s.db
 	}
 	return &accounts{
 		cfg:      cfg,

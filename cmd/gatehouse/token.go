@@ -201,7 +201,7 @@ func (acc *accounts) inspect(ctx context.Context, token string) (inspection, err
 	default:
 		return in, err
 	}
-	if id.Issuer != "" {
+	if id.Issuer != "" || acc.store == nil {
 		return in, nil // accounts of others are not ours to know
 	}
 	u, err := acc.store.UserByID(ctx, id.ID)
@@ -285,6 +285,9 @@ func (a *app) tokenRevokeCmd() *cobra.Command {
 			return err
 		}
 		acc, err := a.openVerifier(ctx)
+		if err == nil && !acc.cfg.Revokes() {
+			err = errors.Join(acc.cfg.Problem("users.database", "users.database is none and revocation.store is embedded: there is nothing to record a revocation in"), acc.Close())
+		}
 		if err != nil {
 			return err
 		}
