@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -251,7 +250,7 @@ func (t *Tokens) Assert(id *Identity, audience string, ttl time.Duration) (strin
 	token, _, err := t.sign(typAssertion, assertionClaims{
 		Issuer: t.Issuer, Subject: id.ID, IdentityIssuer: id.Issuer, Audience: audience,
 		Expires: expires.Unix(), Issued: now.Unix(), NotBefore: now.Unix(), ID: newTokenID(),
-		Email: id.Email, Name: id.Name, Roles: slices.Concat([]string{}, id.Roles),
+		Email: id.Email, Name: id.Name, Roles: append([]string{}, id.Roles...),
 	})
 	if err != nil {
 		return "", fmt.Errorf("assert identity: %w", err)

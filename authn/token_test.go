@@ -386,6 +386,14 @@ func TestAssert(t *testing.T) {
 		}
 	}
 	wantRefused(t, b, token, "typ")
+
+	// Roles are a list also where there are none.
+	if token, err = b.Assert(&Identity{ID: "u-bob"}, "gatehouse", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if _, claims, err := Inspect(token); err != nil || fmt.Sprintf("%#v", claims["roles"]) != "[]interface {}{}" {
+		t.Errorf("roles %#v, %v, want an empty list", claims["roles"], err)
+	}
 }
 
 func TestInspect(t *testing.T) {
