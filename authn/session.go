@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -171,7 +170,7 @@ func (s *Service) refresh(ctx context.Context, text string, c Client, e *Event) 
 		return Grant{}, err
 	}
 	e.SessionID, e.UserID = session.ID, session.UserID
-	if err := s.Revocations.Check(ctx, &Identity{Session: session.ID, Generation: math.MaxInt64}); errors.Is(err, ErrInvalidToken) {
+	if err := s.sessionRevoked(ctx, session); errors.Is(err, ErrInvalidToken) {
 		// A gateway without accounts has signed it out.
 		return Grant{}, errors.Join(err, s.Sessions.EndSession(ctx, session.ID))
 	}

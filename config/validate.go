@@ -129,7 +129,7 @@ var enums = map[string][]string{
 	"identity.encoding":              {"percent", "utf8"},
 	"routes[].encoded_slashes":       {"refuse", "forward"},
 	"routes[].csrf":                  {"check", "off"},
-	"endpoints.at_root[]":            {"account", "jwks", "login", "logout", "password", "refresh", "register", "userinfo", "well-known"},
+	"endpoints.at_root[]":            {"account", "introspect", "jwks", "login", "logout", "password", "refresh", "register", "revoke", "userinfo", "well-known"},
 	"trusted_issuers[].algorithms[]": theirAlgorithms,
 }
 

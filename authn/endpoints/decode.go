@@ -32,6 +32,7 @@ const (
 	text     kind = iota // must be there and not be empty
 	optional             // may be left out
 	flag                 // true or false; left out is false
+	others               // not a field: those that are not listed are passed over (RFC 6749, section 3.2)
 )
 
 // nextField is the one field that every form may carry and no JSON: where a
@@ -113,7 +114,14 @@ func mediaType(r *http.Request) (isForm bool, m media) {
 // parse reads the fields out of a body. On success the map has all that must
 // be there, nothing that is not listed, and only valid text.
 func parse(data []byte, isForm bool, fields []field) (map[string]string, error) {
-	p := parser{fields: fields, values: map[string]string{}}
+	p := parser{values: map[string]string{}}
+	for _, f := range fields {
+		if f.kind == others {
+			p.others = true
+		} else {
+			p.fields = append(p.fields, f)
+		}
+	}
 	var err error
 	switch {
 	case !utf8.Valid(data):
@@ -126,7 +134,7 @@ func parse(data []byte, isForm bool, fields []field) (map[string]string, error) 
 	if err != nil {
 		return p.values, err
 	}
-	for _, f := range fields {
+	for _, f := range p.fields {
 		if f.kind == text && p.values[f.name] == "" {
 			return p.values, invalid(f.name + ": missing")
 		}
@@ -136,6 +144,7 @@ func parse(data []byte, isForm bool, fields []field) (map[string]string, error) 
 
 type parser struct {
 	fields []field
+	others bool // fields that are not listed are passed over
 	values map[string]string
 }
 
@@ -166,6 +175,9 @@ func (p *parser) json(data []byte) error {
 		var raw json.RawMessage
 		if err := d.Decode(&raw); err != nil {
 			return invalid(f.name + ": not valid JSON").Because(err)
+		}
+		if f.kind == others {
+			continue
 		}
 		if err := p.value(f, raw); err != nil {
 			return err
@@ -222,7 +234,7 @@ func (p *parser) form(data string) error {
 			return err
 		}
 	}
-	if len(values) > 0 {
+	if len(values) > 0 && !p.others {
 		return p.unknown()
 	}
 	return nil
@@ -238,6 +250,9 @@ func (p *parser) field(name string) (field, error) {
 			return f, invalid(name + ": given twice")
 		}
 		return f, nil
+	}
+	if p.others {
+		return field{kind: others}, nil
 	}
 	return field{}, p.unknown()
 }

@@ -52,6 +52,9 @@ type Endpoints struct {
 	cookies  cookies
 	pages    pages
 	keys     asset
+	metadata asset
+	issuer   string
+	accounts bool // users can sign in here
 }
 
 // An endpoint is one row of the table.
@@ -81,6 +84,8 @@ func New(o Options) (*Endpoints, error) {
 		paths:    map[string]served{},
 		cookies:  cookies{cfg.Cookies(), cfg.HTTPS()},
 		keys:     newAsset("application/json", o.JWKS),
+		issuer:   cfg.Tokens.Issuer,
+		accounts: cfg.KeepsAccounts(),
 	}
 	var err error
 	if e.pages, err = parsePages(cfg.Endpoints.Title); err != nil {
@@ -97,13 +102,15 @@ func (e *Endpoints) table(cfg *config.Config) []endpoint {
 	t := []endpoint{
 		{"userinfo", "/userinfo", e.userinfo, nil},
 		{"well-known", "/.well-known/jwks.json", e.keys.serve, nil},
+		{"well-known", "/.well-known/oauth-authorization-server", e.serveMetadata, nil},
 		{"jwks", "/jwks.json", e.keys.serve, nil},
+		{"introspect", "/introspect", nil, e.introspect},
 		{"", "/style.css", e.pages.style.serve, nil},
 	}
 	if cfg.Revokes() {
-		t = append(t, endpoint{"logout", "/logout", nil, e.logout})
+		t = append(t, endpoint{"logout", "/logout", nil, e.logout}, endpoint{"revoke", "/revoke", nil, e.revoke})
 	}
-	if cfg.KeepsAccounts() {
+	if e.accounts {
 		t = append(t,
 			endpoint{"login", "/login", e.loginPage, e.login},
 			endpoint{"register", "/register", e.registerPage, e.register},
@@ -115,9 +122,13 @@ func (e *Endpoints) table(cfg *config.Config) []endpoint {
 	return t
 }
 
+func (e *Endpoints) serveMetadata(w http.ResponseWriter, r *http.Request) error {
+	return e.metadata.serve(w, r)
+}
+
 // known are the names that at_root may list, whether or not this configuration
 // serves them.
-var known = []string{"login", "register", "logout", "refresh", "password", "userinfo", "account", "jwks", "well-known"}
+var known = []string{"login", "register", "logout", "refresh", "password", "userinfo", "account", "revoke", "introspect", "jwks", "well-known"}
 
 // lay puts the table's endpoints at their paths.
 func (e *Endpoints) lay(cfg *config.Config) error {
@@ -140,7 +151,9 @@ func (e *Endpoints) lay(cfg *config.Config) error {
 		Login: at["/login"], Register: at["/register"], Logout: at["/logout"],
 		Password: at["/password"], Account: at["/account"], Style: at["/style.css"],
 	}
-	return nil
+	var err error
+	e.metadata, err = newMetadata(cfg, at)
+	return err
 }
 
 // guard is what holds for every endpoint: its methods, the origin of unsafe

@@ -34,13 +34,15 @@ func TestMatch(t *testing.T) {
 		}
 	}
 
-	for _, name := range []string{"login", "register", "refresh", "logout", "password", "userinfo", "account", ".well-known/jwks.json", "jwks.json", "style.css"} {
+	for _, name := range []string{"login", "register", "refresh", "logout", "password", "userinfo", "account", "revoke", "introspect",
+		".well-known/jwks.json", ".well-known/oauth-authorization-server", "jwks.json", "style.css"} {
 		ours("/.gatehouse/" + name)
 	}
 	ours("/login")
 	ours("/register")
 	ours("/logout")
 	ours("/.well-known/jwks.json")
+	ours("/.well-known/oauth-authorization-server")
 	ours("/login?next=/x")
 	ours("/%6cogin")
 
@@ -51,9 +53,7 @@ func TestMatch(t *testing.T) {
 	reserved("/.gatehouse%2flogin")
 	reserved("/.gatehouse/LOGIN")
 	reserved("/.gatehouse/verify")
-	reserved("/.gatehouse/revoke")
-	reserved("/.gatehouse/introspect")
-	reserved("/.gatehouse/.well-known/oauth-authorization-server")
+	reserved("/.gatehouse/.well-known/openid-configuration")
 
 	foreign("/")
 	foreign("/login/")
@@ -73,7 +73,9 @@ func TestMatch(t *testing.T) {
 	foreign("/.well-known")
 	foreign("/.well-known/")
 	foreign("/.well-known%2fjwks.json")
-	foreign("/.well-known/oauth-authorization-server")
+	foreign("/.well-known/oauth-authorization-server/app")
+	foreign("/revoke")
+	foreign("/introspect")
 	foreign("/.gatehouse2/login")
 	foreign("/x/.gatehouse/login")
 }
@@ -84,7 +86,8 @@ func TestMethods(t *testing.T) {
 		"/login": "GET, HEAD, POST", "/register": "GET, HEAD, POST", "/logout": "POST",
 		"/.gatehouse/refresh": "POST", "/.gatehouse/password": "POST", "/.gatehouse/userinfo": "GET, HEAD",
 		"/.gatehouse/account": "GET, HEAD", "/.gatehouse/jwks.json": "GET, HEAD", "/.gatehouse/style.css": "GET, HEAD",
-		"/.well-known/jwks.json": "GET, HEAD",
+		"/.well-known/jwks.json": "GET, HEAD", "/.well-known/oauth-authorization-server": "GET, HEAD",
+		"/.gatehouse/revoke": "POST", "/.gatehouse/introspect": "POST",
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "get", "PROPFIND"} {
 			a := g.do(request(method, path, "", ""))
@@ -157,12 +160,19 @@ func TestVerifyOnly(t *testing.T) {
 	}
 	g.call("GET", "/.gatehouse/userinfo", "", "Authorization", "Bearer x").want(200)
 	g.call("GET", "/.well-known/jwks.json", "").want(200)
+	g.form("/.gatehouse/introspect", "token=x", "Authorization", "Bearer x").refused(authn.ErrInvalidToken, "Not allowed to introspect tokens")
+	g.form("/.gatehouse/revoke", "token=gr_x.y", "Authorization", "Bearer x").want(200)
 	g.browser().post("/logout").to("/")
 
 	// Where nothing could be recorded, no sign-out is offered: a restart would
 	// undo it.
 	g = newGateway(t, func(o *Options) { o.Config.Users.Database, o.Service = "none", nil })
-	g.call("POST", "/.gatehouse/logout", "").refused(authn.ErrNoRoute, "Nothing is served here")
+	for _, name := range []string{"logout", "revoke"} {
+		g.call("POST", "/.gatehouse/"+name, "").refused(authn.ErrNoRoute, "Nothing is served here")
+	}
+	if m := g.call("GET", "/.well-known/oauth-authorization-server", "").want(200).json(); m["revocation_endpoint"] != nil || m["introspection_endpoint"] == nil {
+		t.Errorf("metadata %v, want introspection alone", m)
+	}
 }
 
 func TestNewProblems(t *testing.T) {
@@ -178,6 +188,6 @@ func TestNewProblems(t *testing.T) {
 	}
 	bad(`prefix "": want a path such as /.gatehouse`, func(c *config.Config) { c.Endpoints.Prefix = "" })
 	bad(`prefix "/": want a path such as /.gatehouse`, func(c *config.Config) { c.Endpoints.Prefix = "/" })
-	bad(`endpoint "signin": want one of login, register, logout, refresh, password, userinfo, account, jwks, well-known`,
+	bad(`endpoint "signin": want one of login, register, logout, refresh, password, userinfo, account, revoke, introspect, jwks, well-known`,
 		func(c *config.Config) { c.Endpoints.AtRoot = []string{"login", "signin"} })
 }

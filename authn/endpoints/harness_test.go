@@ -134,6 +134,13 @@ func (g *gateway) call(method, target, body string, header ...string) answer {
 	return g.do(request(method, target, contentType, body, header...))
 }
 
+// form is a program's request as OAuth has it. header are names and values in
+// turn.
+func (g *gateway) form(target, body string, header ...string) answer {
+	g.t.Helper()
+	return g.do(request("POST", target, "application/x-www-form-urlencoded", body, header...))
+}
+
 func bearer(token string) (name, value string) { return "Authorization", "Bearer " + token }
 
 // want checks a written answer's status.

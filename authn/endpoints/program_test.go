@@ -212,6 +212,8 @@ func TestUnreadableCredential(t *testing.T) {
 		request("POST", "/logout", "", ""),
 		request("POST", "/.gatehouse/refresh", "", ""),
 		request("POST", "/.gatehouse/password", "application/json", `{}`),
+		request("POST", "/.gatehouse/revoke", "application/json", `{"token":"x"}`),
+		request("POST", "/.gatehouse/introspect", "application/json", `{"token":"x"}`),
 	} {
 		g.doAs(r, c).refused(authn.ErrInvalidRequest, "More than one Authorization header")
 	}
