@@ -72,7 +72,7 @@ func TestFetchKeys(t *testing.T) {
 		func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"oct","k":"AA"}]}`) },
 		func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
-			w.Write(b.Keys.JWKS())
+			w.Write(b.Keys.JWKS(time.Now()))
 		},
 		func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, `{"keys":[],"x":"`+strings.Repeat("x", maxJWKS)+`"}`)

@@ -43,7 +43,7 @@ func (b *issuerBed) serve(answer http.HandlerFunc) {
 func (b *issuerBed) rotate(keys *KeySet) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.Keys, b.jwks = keys, keys.JWKS()
+	b.Keys, b.jwks = keys, keys.JWKS(time.Now())
 }
 
 func (b *issuerBed) publish(w http.ResponseWriter) {
@@ -57,7 +57,7 @@ func newIssuerBed(t *testing.T, algorithm string, change func(*config.TrustedIss
 	t.Helper()
 	b := &issuerBed{tokenBed: newTokenBed(t, algorithm)}
 	b.Issuer = "https://idp.example"
-	b.jwks = b.Keys.JWKS()
+	b.jwks = b.Keys.JWKS(time.Now())
 	b.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.fetches.Add(1)
 		b.mu.Lock()
@@ -269,7 +269,7 @@ func TestIssuerProblems(t *testing.T) {
 func TestJWKSFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "jwks.json")
 	b := newIssuerBed(t, "EdDSA", nil)
-	object, err := readObject(b.Keys.JWKS())
+	object, err := readObject(b.Keys.JWKS(time.Now()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestParseJWK(t *testing.T) {
 	rs, ec, ed := newTokenBed(t, "RS256"), newTokenBed(t, "ES256"), newTokenBed(t, "EdDSA")
 	parse := func(b *tokenBed, changes map[string]any) ([]string, string) {
 		t.Helper()
-		object, err := readObject(b.Keys.JWKS())
+		object, err := readObject(b.Keys.JWKS(time.Now()))
 		if err != nil {
 			t.Fatal(err)
 		}

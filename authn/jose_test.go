@@ -20,6 +20,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -43,7 +44,7 @@ func TestPublicKeyIsNoSecret(t *testing.T) {
 		}
 		text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 		secrets := [][]byte{text, []byte(strings.TrimSpace(string(text))), append([]byte(" "), text...), der,
-			b.Keys.JWKS(), nil, []byte("secret")}
+			b.Keys.JWKS(time.Now()), nil, []byte("secret")}
 		if p, ok := public.(*rsa.PublicKey); ok {
 			pkcs1 := x509.MarshalPKCS1PublicKey(p)
 			secrets = append(secrets, p.N.Bytes(), pkcs1, pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: pkcs1}))

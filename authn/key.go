@@ -17,13 +17,13 @@ import (
 )
 
 // A KeySet holds the keys of the gateway's own tokens: one signs, all verify,
-// each with the one algorithm it was configured for. It never changes. The zero
+// each with the one algorithm it was configured for. It never changes; which
+// of the folder's keys signs, and which are done, goes by the time (keylife.go). The zero
 // KeySet has no key.
 type KeySet struct {
 	keys     []*key
 	byID     map[string]*key
-	signer   *key // nil: this gateway only verifies
-	jwks     []byte
+	signer   *key // the one that is to sign, see signerAt; nil: this gateway only verifies
 	warnings []config.Problem
 }
 
@@ -32,17 +32,28 @@ type key struct {
 	id      string
 	created time.Time
 	file    string
+
+	// Of keys in the folder only.
+	since time.Time     // when others could see it
+	ttl   time.Duration // the longest life of a token that it signed
+	noted time.Duration // the part of ttl that is noted beside it
+	until time.Time     // when its last token has expired; zero: it has no successor
 }
 
 // KeyInfo is what may be shown of a key.
 type KeyInfo struct {
-	ID        string           `json:"id"`
-	Algorithm string           `json:"algorithm"`
-	Signs     bool             `json:"signs"`
-	Private   bool             `json:"private"` // false: it can only verify
-	Created   time.Time        `json:"created,omitzero"`
-	File      string           `json:"file,omitempty"`
-	Public    crypto.PublicKey `json:"-"` // nil for HS256
+	ID        string
+	Algorithm string
+	Signs     bool
+	Private   bool // false: it can only verify
+	Created   time.Time
+	File      string
+	Public    crypto.PublicKey // nil for HS256
+
+	// Of keys in the folder that do not sign:
+	SignsFrom time.Time // when it will; zero: never
+	Until     time.Time // when its last token has expired; zero: not known
+	Retired   bool      // that is past: it verifies nothing any more
 }
 
 // KeyDir is the folder of the keys that the gateway makes itself, in use where
@@ -51,8 +62,8 @@ func KeyDir(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "keys
 
 // LoadKeys reads the keys of cfg.Tokens.Keys; the first one signs. Where that
 // list is empty it reads the folder [KeyDir]; the newest key of
-// cfg.Tokens.Algorithm signs and is made if there is none. Gateways that start
-// at the same time on one folder end with the same key. The error is
+// cfg.Tokens.Algorithm signs, once it has settled, and is made if there is none.
+// Gateways that start at the same time on one folder end with the same key. The error is
 // config.Problems.
 func LoadKeys(cfg *config.Config) (*KeySet, error) { return loadKeys(cfg, true) }
 
@@ -75,8 +86,7 @@ func loadKeys(cfg *config.Config, generate bool) (*KeySet, error) {
 	if len(l.problems) > 0 {
 		return nil, l.problems
 	}
-	var err error
-	if l.set.jwks, err = marshalJWKS(l.set.keys); err != nil {
+	if _, err := marshalJWKS(l.set.keys); err != nil {
 		return nil, config.Problems{cfg.Problem("tokens.keys", "%v", err)}
 	}
 	return l.set, nil
@@ -214,11 +224,20 @@ func (l *keyLoader) folder(generate bool) {
 			l.problem("data_dir", "%s: another file is key %q already", f.path, k.id)
 			continue
 		}
+		if k.noted, err = readTTL(dir, k.id); err != nil {
+			l.problem("data_dir", "%v", err)
+			continue
+		}
+		k.ttl = k.noted
 		l.warnReadable("data_dir", f.path)
 		l.set.add(k)
 		if k.algorithm == name {
 			l.set.signer = k // files are in the order of their making
 		}
+	}
+	l.reckon()
+	if generate {
+		l.note(dir)
 	}
 }
 
@@ -238,8 +257,9 @@ func checkKeyID(id string) error {
 	return nil
 }
 
-// find returns the key that h names, if it is for the algorithm of h.
-func (s *KeySet) find(h joseHeader) (*key, error) {
+// find returns the key that h names, if it is for the algorithm of h and still
+// verifies at now.
+func (s *KeySet) find(h joseHeader, now time.Time) (*key, error) {
 	if !h.hasKID {
 		return nil, errors.New(`header: "kid" is missing`)
 	}
@@ -250,20 +270,34 @@ func (s *KeySet) find(h joseHeader) (*key, error) {
 	if k.algorithm != h.algorithm {
 		return nil, fmt.Errorf("key %.64q is not configured for %.16q", h.kid, h.algorithm)
 	}
+	if k.retired(now) {
+		return nil, fmt.Errorf("key %.64q is retired: its last token expired at %s", h.kid, k.until.UTC().Format(time.RFC3339))
+	}
 	return k, nil
 }
 
-// JWKS is the JWK set of the public keys (RFC 7517). Secrets are not in it.
-func (s *KeySet) JWKS() []byte { return slices.Clone(s.jwks) }
+// JWKS is the JWK set of the public keys that verify at now (RFC 7517), also of
+// one that does not sign yet. Secrets are not in it.
+func (s *KeySet) JWKS(now time.Time) []byte {
+	verifying := slices.DeleteFunc(slices.Clone(s.keys), func(k *key) bool { return k.retired(now) })
+	doc, _ := marshalJWKS(verifying) // LoadKeys has tried all of them
+	return doc
+}
 
 // Warnings are about keys that work but are not well kept.
 func (s *KeySet) Warnings() []config.Problem { return slices.Clone(s.warnings) }
 
-// List shows the keys, the one that signs first, then the newer first.
-func (s *KeySet) List() []KeyInfo {
+// List shows the keys as they are at now, the one that signs first, then the
+// newer first.
+func (s *KeySet) List(now time.Time) []KeyInfo {
 	infos := make([]KeyInfo, 0, len(s.keys))
+	signer := s.signerAt(now)
 	for _, k := range s.keys {
-		infos = append(infos, k.info(k == s.signer))
+		i := k.info(k == signer)
+		if i.Until, i.Retired = k.until, k.retired(now); k == s.signer && k != signer {
+			i.SignsFrom = k.settles()
+		}
+		infos = append(infos, i)
 	}
 	slices.SortStableFunc(infos, func(a, b KeyInfo) int {
 		if a.Signs != b.Signs {

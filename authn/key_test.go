@@ -209,7 +209,7 @@ func TestKeysTogether(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := keys.List(); len(l) != 2 || l[0].ID != "a" || !l[0].Signs || l[0].Public != nil || l[1].Signs || l[1].Private {
+	if l := keys.List(time.Now()); len(l) != 2 || l[0].ID != "a" || !l[0].Signs || l[0].Public != nil || l[1].Signs || l[1].Private {
 		t.Errorf("List = %+v", l)
 	}
 	twice := es
@@ -258,11 +258,11 @@ func TestJWKS(t *testing.T) {
 		t.Fatal(err)
 	}
 	var shown struct{ Keys []map[string]string }
-	if err := json.Unmarshal(keys.JWKS(), &shown); err != nil {
+	if err := json.Unmarshal(keys.JWKS(time.Now()), &shown); err != nil {
 		t.Fatal(err)
 	}
 	if len(shown.Keys) != 5 {
-		t.Fatalf("%d keys in %s, want 5: no secret", len(shown.Keys), keys.JWKS())
+		t.Fatalf("%d keys in %s, want 5: no secret", len(shown.Keys), keys.JWKS(time.Now()))
 	}
 	for _, k := range shown.Keys {
 		for name := range k {
@@ -272,7 +272,7 @@ func TestJWKS(t *testing.T) {
 		}
 	}
 	// What we publish, a trusting gateway takes, each key for its algorithm.
-	set, err := parseJWKS(keys.JWKS())
+	set, err := parseJWKS(keys.JWKS(time.Now()))
 	if err != nil || len(set.skipped) > 0 || len(set.keys) != 5 {
 		t.Fatalf("parseJWKS = %+v, %v", set, err)
 	}
@@ -287,7 +287,7 @@ func TestJWKS(t *testing.T) {
 		}
 	}
 	empty, err := LoadKeys(keysOf(config.Key{ID: "h", Algorithm: "HS256", Secret: goodSecret}))
-	if err != nil || string(empty.JWKS()) != `{"keys":[]}` {
-		t.Errorf("JWKS = %s, %v, want an empty list", empty.JWKS(), err)
+	if err != nil || string(empty.JWKS(time.Now())) != `{"keys":[]}` {
+		t.Errorf("JWKS = %s, %v, want an empty list", empty.JWKS(time.Now()), err)
 	}
 }

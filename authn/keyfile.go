@@ -96,8 +96,13 @@ func newest(files []keyFile, algorithm string) *keyFile {
 
 func (f keyFile) read() (*key, error) {
 	k := &key{id: f.id, file: f.path, created: f.created}
+	// The name tells when the key was made, unless a clock was ahead: then the
+	// file does. A copy keeps the name and gets a later time.
+	k.since = fileTime(f.path)
 	if k.created.IsZero() {
-		k.created = fileTime(f.path)
+		k.created = k.since
+	} else if k.created.Before(k.since) {
+		k.since = k.created
 	}
 	var err error
 	if algorithms[f.algorithm].family != "oct" {
@@ -115,8 +120,8 @@ func (f keyFile) read() (*key, error) {
 }
 
 // GenerateKey makes a key for algorithm in dir. It is whole when it is seen,
-// 0600, and newer than all others there, so that the next LoadKeys with that
-// algorithm signs with it.
+// 0600, and newer than all others there, so that gateways with that algorithm
+// sign with it as soon as it has settled.
 func GenerateKey(dir, algorithm string) (KeyInfo, error) {
 	unlock, err := lockKeyDir(dir)
 	if err != nil {

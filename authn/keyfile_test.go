@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gatehouse/config"
 )
@@ -15,7 +16,7 @@ func TestKeyFolder(t *testing.T) {
 	if err := CheckKeys(cfg); err != nil {
 		t.Errorf("CheckKeys: %v", err)
 	}
-	if keys, err := ReadKeys(cfg); err != nil || len(keys.List()) > 0 {
+	if keys, err := ReadKeys(cfg); err != nil || len(keys.List(time.Now())) > 0 {
 		t.Errorf("ReadKeys = %+v, %v, want none", keys, err)
 	}
 	if _, err := os.Stat(cfg.DataDir); err == nil {

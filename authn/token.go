@@ -62,7 +62,7 @@ func (t *Tokens) Issue(u User, session string, ttl time.Duration) (token string,
 		Email: u.Email, Name: u.Name, Roles: append([]string{}, u.Roles...),
 		Session: session, Generation: u.Generation,
 	}
-	token, payload, err := t.sign(typAccess, c)
+	token, payload, err := t.sign(typAccess, c, ttl)
 	if err != nil {
 		return "", nil, fmt.Errorf("issue token: %w", err)
 	}
@@ -85,10 +85,13 @@ func newTokenID() string {
 	return base64url.EncodeToString(random[:])
 }
 
-func (t *Tokens) sign(typ string, claims any) (token string, payload []byte, err error) {
-	k := t.Keys.signer
+func (t *Tokens) sign(typ string, claims any, ttl time.Duration) (token string, payload []byte, err error) {
+	k := t.Keys.signerAt(t.now())
 	if k == nil {
 		return "", nil, errors.New("no key signs here")
+	}
+	if err := k.serves(ttl); err != nil {
+		return "", nil, err
 	}
 	header, err := json.Marshal(struct {
 		Algorithm string `json:"alg"`
@@ -153,7 +156,7 @@ func (t *Tokens) authentic(token string) (map[string]any, error) {
 	if h.typ != typAccess {
 		return nil, fmt.Errorf("header: typ %.32q, want %q", h.typ, typAccess)
 	}
-	k, err := t.Keys.find(h)
+	k, err := t.Keys.find(h, t.now())
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +254,7 @@ func (t *Tokens) Assert(id *Identity, audience string, ttl time.Duration) (strin
 		Issuer: t.Issuer, Subject: id.ID, IdentityIssuer: id.Issuer, Audience: audience,
 		Expires: expires.Unix(), Issued: now.Unix(), NotBefore: now.Unix(), ID: newTokenID(),
 		Email: id.Email, Name: id.Name, Roles: append([]string{}, id.Roles...),
-	})
+	}, ttl)
 	if err != nil {
 		return "", fmt.Errorf("assert identity: %w", err)
 	}

@@ -337,15 +337,17 @@ func TestRotation(t *testing.T) {
 	b := newTokenBed(t, "ES256")
 	b.Keys = load()
 	before := b.Keys
+	b.at = time.Now()
 	old := b.issue(t)
 	made, err := GenerateKey(KeyDir(cfg), "ES256")
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Keys = load()
+	b.at = b.at.Add(time.Minute) // by then it has settled
 	fresh := b.issue(t)
-	if b.Keys.signer.id != made.ID || len(b.Keys.List()) != 2 || !b.Keys.List()[0].Signs || b.Keys.List()[0].ID != made.ID {
-		t.Errorf("keys %+v, want two, the first %q", b.Keys.List(), made.ID)
+	if b.Keys.signer.id != made.ID || len(b.Keys.List(b.at)) != 2 || !b.Keys.List(b.at)[0].Signs || b.Keys.List(b.at)[0].ID != made.ID {
+		t.Errorf("keys %+v, want two, the first %q", b.Keys.List(b.at), made.ID)
 	}
 	for _, token := range []string{old, fresh} {
 		if _, err := b.Verify(context.Background(), token); err != nil {
@@ -354,7 +356,7 @@ func TestRotation(t *testing.T) {
 	}
 	b.Keys = before
 	wantRefused(t, b, fresh, "is not configured")
-	if err := os.Remove(before.List()[0].File); err != nil {
+	if err := os.Remove(before.List(b.at)[0].File); err != nil {
 		t.Fatal(err)
 	}
 	b.Keys = load()

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"gatehouse/config"
 )
@@ -59,7 +60,7 @@ func compact(raw json.RawMessage) string {
 func TestWycheproofAsTokens(t *testing.T) {
 	b := newTokenBed(t, "ES256")
 	path := filepath.Join(t.TempDir(), "jwks.json")
-	if err := os.WriteFile(path, b.Keys.JWKS(), 0o600); err != nil {
+	if err := os.WriteFile(path, b.Keys.JWKS(time.Now()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	trusted, err := NewTrustedIssuers(&config.Config{TrustedIssuers: []config.TrustedIssuer{{Issuer: "https://idp.example", JWKSFile: path, Audiences: []string{"a"}}}}, b.Now)
@@ -151,7 +152,7 @@ func verifyVector(token string, public, private json.RawMessage) error {
 		}
 		keys.add(&key{joseKey: k, id: text("kid")})
 	}
-	k, err := keys.find(h)
+	k, err := keys.find(h, time.Now())
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ type Options struct {
 	Service *authn.Service
 	// Verifier judges the tokens of callers, checks included.
 	Verifier authn.Verifier
-	JWKS     []byte // the public keys, as JSON
+	JWKS     func() []byte // the public keys at this moment, as JSON
 }
 
 // Endpoints answer the requests that are the gateway's own.
@@ -51,7 +51,7 @@ type Endpoints struct {
 	links    links
 	cookies  cookies
 	pages    pages
-	keys     asset
+	keys     func() []byte
 	metadata asset
 	issuer   string
 	accounts bool // users can sign in here
@@ -83,7 +83,7 @@ func New(o Options) (*Endpoints, error) {
 		prefix:   cfg.Endpoints.Prefix,
 		paths:    map[string]served{},
 		cookies:  cookies{cfg.Cookies(), cfg.HTTPS()},
-		keys:     newAsset("application/json", o.JWKS),
+		keys:     o.JWKS,
 		issuer:   cfg.Tokens.Issuer,
 		accounts: cfg.KeepsAccounts(),
 	}
@@ -101,9 +101,9 @@ func New(o Options) (*Endpoints, error) {
 func (e *Endpoints) table(cfg *config.Config) []endpoint {
 	t := []endpoint{
 		{"userinfo", "/userinfo", e.userinfo, nil},
-		{"well-known", "/.well-known/jwks.json", e.keys.serve, nil},
+		{"well-known", "/.well-known/jwks.json", e.serveKeys, nil},
 		{"well-known", "/.well-known/oauth-authorization-server", e.serveMetadata, nil},
-		{"jwks", "/jwks.json", e.keys.serve, nil},
+		{"jwks", "/jwks.json", e.serveKeys, nil},
 		{"introspect", "/introspect", nil, e.introspect},
 		{"", "/style.css", e.pages.style.serve, nil},
 	}
@@ -120,6 +120,10 @@ func (e *Endpoints) table(cfg *config.Config) []endpoint {
 		)
 	}
 	return t
+}
+
+func (e *Endpoints) serveKeys(w http.ResponseWriter, r *http.Request) error {
+	return newAsset("application/json", e.keys()).serve(w, r)
 }
 
 func (e *Endpoints) serveMetadata(w http.ResponseWriter, r *http.Request) error {

@@ -51,7 +51,7 @@ func newGateway(t *testing.T, change ...func(*Options)) *gateway {
 		Hasher: authn.NewHasher(4), Policy: authn.PasswordPolicy{MinLength: 8}, Throttle: authn.NewThrottle(10, 15*time.Minute, clock),
 		RegistrationOpen: true, DefaultRoles: []string{"user"}, RefreshTTL: 720 * time.Hour, RefreshGrace: 10 * time.Second, Now: clock,
 	}
-	o := Options{Config: cfg, Service: g.service, JWKS: keys.JWKS(), Verifier: authn.Join([]authn.Verifier{own}, revocations.Check)}
+	o := Options{Config: cfg, Service: g.service, JWKS: func() []byte { return keys.JWKS(g.now) }, Verifier: authn.Join([]authn.Verifier{own}, revocations.Check)}
 	for _, f := range change {
 		f(&o)
 	}

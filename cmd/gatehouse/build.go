@@ -37,7 +37,7 @@ func (s *server) build(cfg *config.Config, made sums) (*generation, error) {
 	g.accounts.service.Audit = s.audit
 	// A key that was generated just now is part of what this is made of, not a
 	// change of it.
-	for _, key := range g.accounts.tokens.Keys.List() {
+	for _, key := range g.accounts.tokens.Keys.List(g.loaded) {
 		if !made.cover([]string{key.File}) && key.File != "" {
 			maps.Copy(made, sumsOf([]string{key.File}))
 		}
@@ -49,7 +49,7 @@ func (s *server) build(cfg *config.Config, made sums) (*generation, error) {
 		Config:   cfg,
 		Service:  g.accounts.service,
 		Verifier: g.accounts.verifier,
-		JWKS:     g.accounts.tokens.Keys.JWKS(),
+		JWKS:     func() []byte { return g.accounts.tokens.Keys.JWKS(time.Now()) },
 	})
 	if err != nil {
 		return nil, err

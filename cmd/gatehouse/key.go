@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,8 @@ func (a *app) keyCmd() *cobra.Command {
 		Use:   "key",
 		Short: "Make, list and rotate signing keys",
 		Long: "Makes, lists and rotates the signing keys in the data directory, which are used\n" +
-			"where tokens.keys is empty. The newest key of tokens.algorithm signs; all verify.\n" +
+			"where tokens.keys is empty. The newest key of tokens.algorithm signs; those before\n" +
+			"it verify until their last token has expired.\n" +
 			"Running gateways take a new key without a restart.",
 	}
 	cmd.AddCommand(a.keyGenerateCmd(), a.keyListCmd(), a.keyRotateCmd())
@@ -31,13 +33,38 @@ func (a *app) keyCmd() *cobra.Command {
 type keyJSON struct {
 	ID        string `json:"id"`
 	Algorithm string `json:"algorithm"`
+	Use       string `json:"use,omitempty"` // signs, verifies, retired
 	Signs     bool   `json:"signs"`
+	SignsFrom string `json:"signs_from,omitempty"`     // of one that is too new for it
+	Until     string `json:"verifies_until,omitempty"` // of one that signs no more
 	Created   string `json:"created"`
 	File      string `json:"file"`
 }
 
 func keyOf(k authn.KeyInfo) keyJSON {
-	return keyJSON{k.ID, k.Algorithm, k.Signs, utc(k.Created), k.File}
+	out := keyJSON{ID: k.ID, Algorithm: k.Algorithm, Use: "verifies", Signs: k.Signs, Created: utc(k.Created), File: k.File}
+	switch {
+	case k.Signs:
+		out.Use = "signs"
+	case k.Retired:
+		out.Use, out.Until = "retired", utc(k.Until)
+	case !k.SignsFrom.IsZero():
+		out.SignsFrom = utc(k.SignsFrom)
+	case !k.Until.IsZero():
+		out.Until = utc(k.Until)
+	}
+	return out
+}
+
+// use is what the key is good for, in words.
+func (k keyJSON) use() string {
+	switch {
+	case k.SignsFrom != "":
+		return "verifies, signs from " + k.SignsFrom
+	case k.Use == "verifies" && k.Until != "":
+		return "verifies until " + k.Until
+	}
+	return k.Use
 }
 
 func (a *app) keyGenerateCmd() *cobra.Command {
@@ -59,7 +86,9 @@ func (a *app) keyGenerateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return o.print(keyOf(k), func(w io.Writer) {
+			written := keyOf(k)
+			written.Use = "" // tokens.keys will say
+			return o.print(written, func(w io.Writer) {
 				fmt.Fprintf(w, "wrote a key for %s to %s\n", k.Algorithm, printable(out))
 			})
 		}
@@ -99,17 +128,32 @@ func (a *app) generatedKeys() (*config.Config, []authn.KeyInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return cfg, set.List(), nil
+	return cfg, set.List(time.Now()), nil
 }
 
-// newKey makes a key that signs from now on.
+// newKey makes a key that signs from now on, or as soon as every gateway knows
+// it.
 func (a *app) newKey(o *output, cfg *config.Config) error {
-	k, err := authn.GenerateKey(authn.KeyDir(cfg), cfg.Tokens.Algorithm)
+	made, err := authn.GenerateKey(authn.KeyDir(cfg), cfg.Tokens.Algorithm)
 	if err != nil {
 		return err
 	}
-	return o.print(keyOf(k), func(w io.Writer) {
-		fmt.Fprintf(w, "%s key %s signs from now on\n", k.Algorithm, k.ID)
+	set, err := authn.ReadKeys(cfg)
+	if err != nil {
+		return err
+	}
+	keys := set.List(time.Now())
+	i := slices.IndexFunc(keys, func(k authn.KeyInfo) bool { return k.ID == made.ID })
+	if i < 0 {
+		return fmt.Errorf("key %q is gone again", made.ID)
+	}
+	k := keyOf(keys[i])
+	return o.print(k, func(w io.Writer) {
+		if k.Signs {
+			fmt.Fprintf(w, "%s key %s signs from now on\n", k.Algorithm, k.ID)
+			return
+		}
+		fmt.Fprintf(w, "%s key %s %s, when all gateways know it\n", k.Algorithm, k.ID, k.use())
 	})
 }
 
@@ -146,7 +190,9 @@ func (a *app) keyListCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the signing keys in use",
-		Long:  "Lists the keys that gateways with this configuration use: those of tokens.keys,\nor else those in the data directory.",
+		Long: "Lists the keys that gateways with this configuration use: those of tokens.keys,\n" +
+			"or else those in the data directory. A retired key verifies nothing any more: the\n" +
+			"last token that it signed has expired.",
 	}
 	o := a.outputOf(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
@@ -160,14 +206,10 @@ func (a *app) keyListCmd() *cobra.Command {
 		}
 		keys := []keyJSON{}
 		var rows [][]string
-		for _, info := range set.List() {
+		for _, info := range set.List(time.Now()) {
 			k := keyOf(info)
-			use := "verifies"
-			if k.Signs {
-				use = "signs"
-			}
 			keys = append(keys, k)
-			rows = append(rows, []string{k.ID, k.Algorithm, use, k.Created, k.File})
+			rows = append(rows, []string{k.ID, k.Algorithm, k.use(), k.Created, k.File})
 		}
 		return o.print(keys, func(w io.Writer) {
 			table(w, []string{"ID", "ALGORITHM", "USE", "CREATED", "FILE"}, rows)
@@ -180,10 +222,11 @@ func (a *app) keyRotateCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate",
 		Short: "Make a new signing key; the old ones go on verifying",
-		Long: "Makes a new key in the data directory, which signs from now on. The old ones go on\n" +
-			"verifying, so that nobody is signed out. A key's file can be removed once the last\n" +
-			"token that it signed has expired (tokens.access_ttl after the rotation), or at\n" +
-			"once to refuse all of its tokens.",
+		Long: "Makes a new key in the data directory. It verifies at once and signs ten seconds\n" +
+			"later, when all gateways on that directory have seen it. The old key goes on\n" +
+			"verifying until the last token that it signed has expired, so that nobody is\n" +
+			"signed out; \"key list\" then says that it is retired, and its file can be removed.\n" +
+			"Removed before, all of its tokens are refused at once.",
 	}
 	o := a.outputOf(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
