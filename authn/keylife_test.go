@@ -64,7 +64,7 @@ func (b *lifeBed) gateway() *Tokens {
 // issue is a token, and the key that signed it.
 func (b *lifeBed) issue(g *Tokens, ttl time.Duration) (token, kid string) {
 	b.t.Helper()
-	token, _, err := g.IssueFor(ann, "s", ttl)
+	token, _, err := g.Issue(ann, "s", ttl)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func TestKeyNoteProblems(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.Keys.signer.file = filepath.Join(blocked, "keys", "k.pem")
-	if token, _, err := g.IssueFor(ann, "", 720*time.Hour); err == nil || token != "" || !strings.Contains(err.Error(), "note life time with key") {
+	if token, _, err := g.Issue(ann, "", 720*time.Hour); err == nil || token != "" || !strings.Contains(err.Error(), "note life time with key") {
 		t.Errorf("IssueFor = %q, %v, want an error", token, err)
 	}
 	b.accepts("a short one", g, b.signs(g, first))
