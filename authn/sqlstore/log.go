@@ -2,67 +2,77 @@ package sqlstore
 
 import (
 	"context"
-	"errors"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
-
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"gatehouse/authn"
 )
 
 const (
 	// pollEvery is how soon what another process appends is seen. One look is
-	// a step to the end of an index, some ten microseconds.
+	// a step to the end of an index, some ten microseconds of a database's time.
 	pollEvery  = 100 * time.Millisecond
 	readAtOnce = 10000
 	purgeEvery = 10 * time.Minute
+	// purgeAtOnce bounds what one request does for the others. More is dropped
+	// by the next ones, so that no heap of old rows is too large to be dropped
+	// in time.
+	purgeAtOnce = 1000
 )
 
 // Append returns once r is on the disk.
 func (s *Store) Append(ctx context.Context, r authn.Revocation) error {
-	s.purge(ctx)
-	_, err := s.write.ExecContext(ctx,
-		`INSERT INTO revocations (kind, issuer, id, generation, expires) VALUES ($1, $2, $3, $4, $5)`,
+	_, err := s.exec(ctx, "append revocation", `INSERT INTO revocations (kind, issuer, id, generation, expires)
+		SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS BIGINT), CAST($5 AS BIGINT)`+s.engine.turn,
 		string(r.Kind), r.Issuer, r.ID, r.Generation, micros(r.Expires))
 	if err != nil {
-		return failed("append revocation", err)
+		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	close(s.grown)
 	s.grown = make(chan struct{})
+	s.mu.Unlock()
+	s.purge(ctx)
 	return nil
 }
 
 // Read returns what follows cursor, waiting up to wait for the first entry.
 // What this process appends it sees at once, what others do within pollEvery.
+//
+// If the entry that the cursor stands at is not there any more, the log is read
+// from its beginning: either the database was rolled back (a failover to a
+// standby that lagged, a restored backup), and numbers that were read already
+// are given a second time; or the reader was away until even that entry had
+// expired.
 func (s *Store) Read(ctx context.Context, cursor string, wait time.Duration) ([]authn.Revocation, string, error) {
-	after := int64(0)
-	if cursor != "" {
-		var err error
-		if after, err = strconv.ParseInt(cursor, 10, 64); err != nil || after < 0 {
-			return nil, "", fmt.Errorf("cursor %q: want one that Read returned", cursor)
-		}
+	at, err := parsePosition(cursor)
+	if err != nil {
+		return nil, "", err
 	}
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
 	for {
 		grown := s.growth()
-		entries, last, err := s.entries(ctx, after)
-		if err != nil {
-			return nil, "", err
+		entries, next, err := s.entries(ctx, at)
+		if ctx.Err() != nil {
+			return nil, "", ctx.Err()
 		}
+		if err != nil {
+			return nil, "", fmt.Errorf("read revocations: %w", s.explained(err))
+		}
+		at = next
 		if len(entries) > 0 || wait <= 0 {
-			return entries, strconv.FormatInt(last, 10), nil
+			return entries, at.String(), nil
 		}
 		select {
 		case <-ctx.Done():
 			return nil, "", ctx.Err()
 		case <-deadline.C:
-			return nil, strconv.FormatInt(after, 10), nil
+			return nil, at.String(), nil
 		case <-grown:
 		case <-time.After(pollEvery):
 		}
@@ -75,37 +85,99 @@ func (s *Store) growth() <-chan struct{} {
 	return s.grown
 }
 
-func (s *Store) entries(ctx context.Context, after int64) ([]authn.Revocation, int64, error) {
-	last := after
-	scan := func(r row) (e authn.Revocation, err error) {
-		var expires int64
-		err = r.Scan(&last, &e.Kind, &e.Issuer, &e.ID, &e.Generation, &expires)
-		e.Expires = fromMicros(expires)
-		return e, failed("read revocation", err)
-	}
-	found, err := list(ctx, s.read, scan, `SELECT seq, kind, issuer, id, generation, expires
-		FROM revocations WHERE seq > $1 ORDER BY seq LIMIT $2`, after, readAtOnce)
-	return found, last, err
+// A position is the last entry that was read: its number, and a hash of it,
+// which tells it from another of the same number.
+type position struct {
+	seq int64
+	sum string
 }
 
-// purge drops what has expired, now and then. An error is no matter: it is
-// tried again, and expired rows are ignored anyway.
+func (p position) String() string {
+	if p == (position{}) {
+		return ""
+	}
+	return strconv.FormatInt(p.seq, 10) + "." + p.sum
+}
+
+func parsePosition(cursor string) (position, error) {
+	if cursor == "" {
+		return position{}, nil
+	}
+	number, sum, found := strings.Cut(cursor, ".")
+	seq, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || seq < 1 || !found {
+		return position{}, fmt.Errorf("cursor %q: want one that Read returned", cursor)
+	}
+	return position{seq, sum}, nil
+}
+
+// logged is an entry and where it stands.
+type logged struct {
+	authn.Revocation
+	at position
+}
+
+func scanLogged(r row) (e logged, err error) {
+	var expires int64
+	err = r.Scan(&e.at.seq, &e.Kind, &e.Issuer, &e.ID, &e.Generation, &expires)
+	e.Expires = fromMicros(expires)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %d %d", e.Kind, e.Issuer, e.ID, e.Generation, expires))
+	e.at.sum = hex.EncodeToString(sum[:8])
+	return e, err
+}
+
+// entries are those that follow at, and where the last of them stands.
+func (s *Store) entries(ctx context.Context, at position) ([]authn.Revocation, position, error) {
+	limited, cancel, err := s.begin(ctx)
+	if err != nil {
+		return nil, at, err
+	}
+	defer cancel()
+	// The one at the cursor is read again, to see that it is still the same.
+	found, err := rows(limited, s.read, scanLogged, `SELECT seq, kind, issuer, id, generation, expires
+		FROM revocations WHERE seq >= $1 ORDER BY seq LIMIT $2`, at.seq, readAtOnce)
+	if err != nil {
+		return nil, at, err
+	}
+	if at != (position{}) {
+		if len(found) == 0 || found[0].at != at {
+			return s.entries(ctx, position{})
+		}
+		found = found[1:]
+	}
+	entries := make([]authn.Revocation, len(found))
+	for i, e := range found {
+		entries[i], at = e.Revocation, e.at
+	}
+	return entries, at, nil
+}
+
+// purge, after a call that went well, drops some of what has expired, now and then. An error is no matter: it
+// is tried again, and expired rows are ignored anyway. The last revocation
+// stays whatever its age: those who follow the log stand there.
 func (s *Store) purge(ctx context.Context) {
 	now := s.Now()
 	s.mu.Lock()
-	due := now.Sub(s.purged) >= purgeEvery
+	due := !now.Before(s.due)
 	if due {
-		s.purged = now
+		s.due = now.Add(purgeEvery)
 	}
 	s.mu.Unlock()
 	if !due {
 		return
 	}
-	_, _ = s.write.ExecContext(ctx, `DELETE FROM sessions WHERE expires <= $1`, micros(now))
-	_, _ = s.write.ExecContext(ctx, `DELETE FROM revocations WHERE expires <= $1`, micros(now.Add(-authn.RevocationMargin)))
-}
-
-func isBusy(err error) bool {
-	var e *sqlite.Error
-	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
+	sessions, err := s.exec(ctx, "purge", `DELETE FROM sessions WHERE id IN
+		(SELECT id FROM sessions WHERE expires <= $1 LIMIT $2)`, micros(now), purgeAtOnce)
+	if err != nil {
+		return
+	}
+	revocations, _ := s.exec(ctx, "purge", `DELETE FROM revocations WHERE seq IN
+		(SELECT seq FROM revocations WHERE expires <= $1 AND seq < (SELECT max(seq) FROM revocations) LIMIT $2)`,
+		micros(now.Add(-authn.RevocationMargin)), purgeAtOnce)
+	if sessions < purgeAtOnce && revocations < purgeAtOnce {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due = now
 }

@@ -17,22 +17,6 @@ var (
 	_ authn.RevocationLog = (*Store)(nil)
 )
 
-// row is what QueryRow and Query have in common.
-type row interface{ Scan(dest ...any) error }
-
-// failed names the step that failed. A database that others keep locked is
-// ErrBusy: trying again helps.
-func failed(step string, err error) error {
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("%s: %w", step, explain(err))
-	if isBusy(err) {
-		return authn.ErrBusy.Because(err).After(time.Second)
-	}
-	return err
-}
-
 // micros is how times are stored; the zero time is 0.
 func micros(t time.Time) int64 {
 	if t.IsZero() {
@@ -54,14 +38,11 @@ func scanUser(r row) (u authn.User, err error) {
 	var roles string
 	var until, created, updated int64
 	err = r.Scan(&u.ID, &u.Email, &u.Name, &roles, &u.PasswordHash, &u.Disabled, &u.Generation, &until, &created, &updated)
-	if errors.Is(err, sql.ErrNoRows) {
-		return authn.User{}, authn.ErrUserNotFound
-	}
 	if err != nil {
-		return authn.User{}, failed("read user", err)
+		return authn.User{}, err
 	}
 	if err := json.Unmarshal([]byte(roles), &u.Roles); err != nil {
-		return authn.User{}, fmt.Errorf("read user %q: roles: %w", u.ID, err)
+		return authn.User{}, &callerError{fmt.Errorf("user %q: roles: %w", u.ID, err)}
 	}
 	u.TokensUntil, u.Created, u.Updated = fromMicros(until), fromMicros(created), fromMicros(updated)
 	return u, nil
@@ -77,103 +58,113 @@ func userValues(u authn.User) ([]any, error) {
 		micros(u.TokensUntil), micros(u.Created), micros(u.Updated)}, err
 }
 
+const insertUser = `INSERT INTO users (` + userColumns + `)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`
+
 // CreateUser adds u, or returns authn.ErrUserExists if the address or the ID
 // is taken.
 func (s *Store) CreateUser(ctx context.Context, u authn.User) error {
 	values, err := userValues(u)
 	if err != nil {
-		return failed("create user", err)
+		return s.failed("create user", err)
 	}
-	n, err := affected(s.write.ExecContext(ctx, `INSERT INTO users (`+userColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`, values...))
-	if err != nil {
-		return failed("create user", err)
-	}
-	if n == 0 {
+	n, err := s.exec(ctx, "create user", insertUser, values...)
+	if err == nil && n == 0 {
 		return authn.ErrUserExists
 	}
-	return nil
+	return err
 }
 
-func affected(result sql.Result, err error) (int64, error) {
+// CreateUsers adds all of users whose address and ID are not taken, in one
+// transaction, and tells which those were.
+func (s *Store) CreateUsers(ctx context.Context, users []authn.User) (created []bool, err error) {
+	err = s.transact(ctx, "create users", func(ctx context.Context, tx *sql.Tx) error {
+		created = make([]bool, len(users))
+		insert, err := tx.PrepareContext(ctx, insertUser)
+		if err != nil {
+			return err
+		}
+		defer insert.Close()
+		for i, u := range users {
+			values, err := userValues(u)
+			if err != nil {
+				return err
+			}
+			n, err := affected(insert.ExecContext(ctx, values...))
+			if err != nil {
+				return err
+			}
+			created[i] = n == 1
+		}
+		return nil
+	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected()
+	return created, nil
 }
+
+const selectUser = `SELECT ` + userColumns + ` FROM users`
 
 // UserByEmail returns the user of a canonical address.
 func (s *Store) UserByEmail(ctx context.Context, email string) (authn.User, error) {
-	return scanUser(s.read.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users WHERE email = $1`, email))
+	return one(ctx, s, "read user", authn.ErrUserNotFound, scanUser, selectUser+` WHERE email = $1`, email)
 }
 
 // UserByID returns the user of an ID.
 func (s *Store) UserByID(ctx context.Context, id string) (authn.User, error) {
-	return scanUser(s.read.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users WHERE id = $1`, id))
+	return one(ctx, s, "read user", authn.ErrUserNotFound, scanUser, selectUser+` WHERE id = $1`, id)
 }
 
 // UpdateUser applies change in one transaction. A user's ID stays.
 func (s *Store) UpdateUser(ctx context.Context, id string, change func(*authn.User) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return failed("update user", err)
-	}
-	defer tx.Rollback()
-	u, err := scanUser(tx.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users WHERE id = $1`, id))
-	if err != nil {
-		return err
-	}
-	if err := change(&u); err != nil {
-		return err
-	}
-	u.ID = id
-	values, err := userValues(u)
-	if err != nil {
-		return failed("update user", err)
-	}
-	n, err := affected(tx.ExecContext(ctx, `UPDATE users SET email = $2, name = $3, roles = $4, password_hash = $5,
-		disabled = $6, generation = $7, tokens_until = $8, created = $9, updated = $10
-		WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM users WHERE email = $2 AND id <> $1)`, values...))
-	if err != nil {
-		return failed("update user", err)
-	}
-	if n == 0 {
-		return authn.ErrUserExists
-	}
-	return failed("update user", tx.Commit())
+	return s.transact(ctx, "update user", func(ctx context.Context, tx *sql.Tx) error {
+		u, err := scanUser(tx.QueryRowContext(ctx, selectUser+` WHERE id = $1`+s.engine.forUpdate, id))
+		if errors.Is(err, sql.ErrNoRows) {
+			return &callerError{authn.ErrUserNotFound}
+		}
+		if err != nil {
+			return err
+		}
+		if err := change(&u); err != nil {
+			return &callerError{err}
+		}
+		u.ID = id
+		values, err := userValues(u)
+		if err != nil {
+			return err
+		}
+		n, err := affected(tx.ExecContext(ctx, `UPDATE users SET email = $2, name = $3, roles = $4, password_hash = $5,
+			disabled = $6, generation = $7, tokens_until = $8, created = $9, updated = $10
+			WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM users WHERE email = $2 AND id <> $1)`, values...))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return &callerError{authn.ErrUserExists}
+		}
+		return nil
+	})
 }
 
 // DeleteUser forgets a user and the user's sessions.
 func (s *Store) DeleteUser(ctx context.Context, id string) error {
-	n, err := affected(s.write.ExecContext(ctx, `DELETE FROM users WHERE id = $1`, id))
-	if err != nil {
-		return failed("delete user", err)
-	}
-	if n == 0 {
+	n, err := s.exec(ctx, "delete user", `DELETE FROM users WHERE id = $1`, id)
+	if err == nil && n == 0 {
 		return authn.ErrUserNotFound
 	}
-	return nil
+	return err
 }
 
 // List returns all users by address.
 func (s *Store) List(ctx context.Context) ([]authn.User, error) {
-	return list(ctx, s.read, scanUser, `SELECT `+userColumns+` FROM users ORDER BY email`)
+	return list(ctx, s, "list users", scanUser, selectUser+` ORDER BY email`)
 }
 
-func list[T any](ctx context.Context, db *sql.DB, scan func(row) (T, error), query string, args ...any) (all []T, err error) {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, failed("list", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		item, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, item)
-	}
-	return all, failed("list", rows.Err())
+// Empty reports whether nobody has an account.
+func (s *Store) Empty(ctx context.Context) (bool, error) {
+	found, err := list(ctx, s, "count users", scanUser, selectUser+` LIMIT 1`)
+	return len(found) == 0, err
 }
 
 const sessionColumns = `id, user_id, created, last_used, expires, address, user_agent,
@@ -183,11 +174,8 @@ func scanSession(r row) (s authn.Session, err error) {
 	var created, used, expires, spent int64
 	err = r.Scan(&s.ID, &s.UserID, &created, &used, &expires, &s.Address, &s.UserAgent,
 		&s.Refresh.Family, &s.Refresh.Current, &s.Refresh.Spent, &spent, &s.Refresh.Sealed)
-	if errors.Is(err, sql.ErrNoRows) {
-		return authn.Session{}, authn.ErrSessionNotFound
-	}
 	if err != nil {
-		return authn.Session{}, failed("read session", err)
+		return authn.Session{}, err
 	}
 	s.Created, s.LastUsed, s.Expires = fromMicros(created), fromMicros(used), fromMicros(expires)
 	s.Refresh.SpentAt = fromMicros(spent)
@@ -196,38 +184,41 @@ func scanSession(r row) (s authn.Session, err error) {
 
 // CreateSession adds a session of a user that is there.
 func (s *Store) CreateSession(ctx context.Context, n authn.Session) error {
-	s.purge(ctx)
-	_, err := s.write.ExecContext(ctx, `INSERT INTO sessions (`+sessionColumns+`)
+	_, err := s.exec(ctx, "create session", `INSERT INTO sessions (`+sessionColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 		n.ID, n.UserID, micros(n.Created), micros(n.LastUsed), micros(n.Expires), n.Address, n.UserAgent,
 		n.Refresh.Family, n.Refresh.Current, n.Refresh.Spent, micros(n.Refresh.SpentAt), n.Refresh.Sealed)
-	return failed("create session", err)
+	if err == nil {
+		s.purge(ctx)
+	}
+	return err
 }
 
 // SessionByID returns a session, which may have expired.
 func (s *Store) SessionByID(ctx context.Context, id string) (authn.Session, error) {
-	return scanSession(s.read.QueryRowContext(ctx, `SELECT `+sessionColumns+` FROM sessions WHERE id = $1`, id))
+	return one(ctx, s, "read session", authn.ErrSessionNotFound, scanSession,
+		`SELECT `+sessionColumns+` FROM sessions WHERE id = $1`, id)
 }
 
 // SessionsOf lists a user's sessions, the latest used first.
 func (s *Store) SessionsOf(ctx context.Context, userID string) ([]authn.Session, error) {
-	return list(ctx, s.read, scanSession,
+	return list(ctx, s, "list sessions", scanSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE user_id = $1 ORDER BY last_used DESC, id`, userID)
 }
 
 // RotateSession is one statement, so that of two that spend the same token one
 // does.
 func (s *Store) RotateSession(ctx context.Context, current string, n authn.Session) (bool, error) {
-	rows, err := affected(s.write.ExecContext(ctx, `UPDATE sessions SET last_used = $3, expires = $4, address = $5,
+	rows, err := s.exec(ctx, "rotate session", `UPDATE sessions SET last_used = $3, expires = $4, address = $5,
 		user_agent = $6, family_hash = $7, token_hash = $8, spent_hash = $9, spent_at = $10, sealed = $11
 		WHERE id = $1 AND token_hash = $2`,
 		n.ID, current, micros(n.LastUsed), micros(n.Expires), n.Address, n.UserAgent,
-		n.Refresh.Family, n.Refresh.Current, n.Refresh.Spent, micros(n.Refresh.SpentAt), n.Refresh.Sealed))
-	return rows == 1, failed("rotate session", err)
+		n.Refresh.Family, n.Refresh.Current, n.Refresh.Spent, micros(n.Refresh.SpentAt), n.Refresh.Sealed)
+	return rows == 1, err
 }
 
 // EndSession forgets a session.
 func (s *Store) EndSession(ctx context.Context, id string) error {
-	_, err := s.write.ExecContext(ctx, `DELETE FROM sessions WHERE id = $1`, id)
-	return failed("end session", err)
+	_, err := s.exec(ctx, "end session", `DELETE FROM sessions WHERE id = $1`, id)
+	return err
 }

@@ -43,7 +43,7 @@ var homes = map[string][]string{
 	"golang.org/x/crypto":             {"authn"},
 	"golang.org/x/text":               {"authn", "config", "proxy"},
 	"modernc.org/sqlite":              {"authn/sqlstore"},
-	"github.com/pressly/goose":        {"authn/sqlstore"},
+	"github.com/jackc/pgx":            {"authn/sqlstore"},
 	"github.com/redis/go-redis":       {"authn/redisstore"},
 	"github.com/prometheus":           {"proxy"},
 	"golang.org/x/net":                {"proxy", "config", "authn"},
@@ -58,7 +58,7 @@ var homes = map[string][]string{
 var standard = map[string][]string{
 	"database/sql": {"authn/sqlstore"},
 	"os/signal":    {"cmd/gatehouse", "cmd/loadtest"},
-	"net":          {"proxy", "cmd/gatehouse", "cmd/loadtest", "authn", "authn/sqlstore", "authn/redisstore"}, // not config: it reaches no network
+	"net":          {"proxy", "cmd/gatehouse", "cmd/loadtest", "authn", "authn/sqlstore", "authn/redisstore", "authn/authntest"}, // not config: it reaches no network
 	"net/http":     {"proxy", "authn", "authn/endpoints", "cmd/gatehouse", "cmd/loadtest"},                    // authn: as a client only, see checkFile
 }
 
