@@ -206,6 +206,21 @@ func (p *Postgres) URL(database string) string {
 	return u.String()
 }
 
+// Put writes a file into the cluster's folder, for the server alone to read.
+func (p *Postgres) Put(name, text string) {
+	p.t.Helper()
+	path := filepath.Join(p.data, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	if p.run == nil {
+		return
+	}
+	if err := os.Chown(path, int(p.run.Uid), int(p.run.Gid)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // Port is where it listens.
 func (p *Postgres) Port() string { return p.port }
 

@@ -20,8 +20,8 @@ import (
 const helperEnv = "SQLSTORE_TEST_HELPER"
 
 func TestMain(m *testing.M) {
-	if mode, path, ok := strings.Cut(os.Getenv(helperEnv), " "); ok {
-		if err := help(mode, path); err != nil {
+	if mode, url, ok := strings.Cut(os.Getenv(helperEnv), " "); ok {
+		if err := help(mode, url); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -30,14 +30,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func help(mode, path string) error {
+func help(mode, url string) error {
 	ctx := context.Background()
-	s, err := Open(ctx, "sqlite:"+path)
+	s, err := Open(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	switch mode {
+	case "open":
+		fmt.Println("opened")
 	case "append": // for ever, telling of each entry once it is recorded
 		for i := 0; ; i++ {
 			r := authn.Revocation{Kind: authn.RevokeToken, ID: fmt.Sprint("h", i), Expires: time.Now().Add(time.Hour)}
@@ -62,10 +64,10 @@ func help(mode, path string) error {
 const rivals = 100
 
 // startHelper runs another process; it is killed when the test ends.
-func startHelper(t *testing.T, mode, path string) (*exec.Cmd, *bufio.Scanner) {
+func startHelper(t *testing.T, mode, url string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), helperEnv+"="+mode+" "+path)
+	cmd.Env = append(os.Environ(), helperEnv+"="+mode+" "+url)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -82,8 +84,11 @@ func startHelper(t *testing.T, mode, path string) (*exec.Cmd, *bufio.Scanner) {
 }
 
 func TestRevocationSurvivesKill(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "gatehouse.db")
-	cmd, out := startHelper(t, "append", path)
+	testSurvivesKill(t, "sqlite:"+filepath.Join(t.TempDir(), "gatehouse.db"))
+}
+
+func testSurvivesKill(t *testing.T, url string) {
+	cmd, out := startHelper(t, "append", url)
 	var acknowledged []string
 	for len(acknowledged) < 20 && out.Scan() {
 		acknowledged = append(acknowledged, out.Text())
@@ -97,7 +102,7 @@ func TestRevocationSurvivesKill(t *testing.T) {
 	if len(acknowledged) < 20 {
 		t.Fatalf("the other process recorded only %d entries", len(acknowledged))
 	}
-	list := authn.NewRevocationList(openAt(t, path), time.Now)
+	list := authn.NewRevocationList(openURL(t, url), time.Now)
 	if err := list.Load(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -109,38 +114,40 @@ func TestRevocationSurvivesKill(t *testing.T) {
 }
 
 func TestTwoProcesses(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	path := filepath.Join(t.TempDir(), "gatehouse.db")
-	s := openAt(t, path)
-
+	url := "sqlite:" + filepath.Join(t.TempDir(), "gatehouse.db")
+	s := openURL(t, url)
 	t.Run("what the other appends is read while waiting", func(t *testing.T) {
-		_, out := startHelper(t, "append", path)
+		_, out := startHelper(t, "append", url)
 		go io.Copy(io.Discard, readerOf(out))
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
 		entries, _, err := s.Read(ctx, "", 20*time.Second)
 		if err != nil || len(entries) == 0 || entries[0].ID != "h0" {
 			t.Errorf("Read = %+v, %v, want h0 first", entries, err)
 		}
 	})
-	t.Run("an address goes to one of them", func(t *testing.T) {
-		_, out := startHelper(t, "create", path)
-		mine := 0
-		for i := range rivals {
-			err := s.CreateUser(ctx, authn.User{ID: fmt.Sprint("mine", i), Email: fmt.Sprint(i, "@example.com")})
-			if err == nil {
-				mine++
-			} else if !errors.Is(err, authn.ErrUserExists) {
-				t.Fatalf("CreateUser = %v", err)
-			}
+	t.Run("an address goes to one of them", func(t *testing.T) { testRivals(t, s, url) })
+}
+
+// testRivals has another process register the same addresses.
+func testRivals(t *testing.T, s *Store, url string) {
+	_, out := startHelper(t, "create", url)
+	mine := 0
+	for i := range rivals {
+		err := s.CreateUser(t.Context(), authn.User{ID: fmt.Sprint("mine", i), Email: fmt.Sprint(i, "@example.com")})
+		if err == nil {
+			mine++
+		} else if !errors.Is(err, authn.ErrUserExists) {
+			t.Fatalf("CreateUser = %v", err)
 		}
-		theirs := 0
-		for out.Scan() {
-			theirs++
-		}
-		if mine+theirs != rivals {
-			t.Errorf("created %d here and %d there, want %d together", mine, theirs, rivals)
-		}
-	})
+	}
+	theirs := 0
+	for out.Scan() {
+		theirs++
+	}
+	if mine+theirs != rivals {
+		t.Errorf("created %d here and %d there, want %d together", mine, theirs, rivals)
+	}
 }
 
 func readerOf(s *bufio.Scanner) io.Reader {

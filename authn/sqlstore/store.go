@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"gatehouse/authn"
@@ -76,8 +78,14 @@ func (s *Store) CreateUser(ctx context.Context, u authn.User) error {
 }
 
 // CreateUsers adds all of users whose address and ID are not taken, in one
-// transaction, and tells which those were.
+// transaction, and tells which those were. It goes by the address, so that two
+// batches that share some wait for each other but never each for the other.
 func (s *Store) CreateUsers(ctx context.Context, users []authn.User) (created []bool, err error) {
+	order := make([]int, len(users))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int { return strings.Compare(users[i].Email, users[j].Email) })
 	err = s.transact(ctx, "create users", func(ctx context.Context, tx *sql.Tx) error {
 		created = make([]bool, len(users))
 		insert, err := tx.PrepareContext(ctx, insertUser)
@@ -85,8 +93,8 @@ func (s *Store) CreateUsers(ctx context.Context, users []authn.User) (created []
 			return err
 		}
 		defer insert.Close()
-		for i, u := range users {
-			values, err := userValues(u)
+		for _, i := range order {
+			values, err := userValues(users[i])
 			if err != nil {
 				return err
 			}

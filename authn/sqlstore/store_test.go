@@ -19,16 +19,7 @@ import (
 
 func openAt(t *testing.T, path string) *Store {
 	t.Helper()
-	s, err := Open(context.Background(), "sqlite:"+path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("Close = %v", err)
-		}
-	})
-	return s
+	return openURL(t, "sqlite:"+path)
 }
 
 func openTemp(t *testing.T) *Store {
@@ -51,10 +42,14 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-func TestListAndDelete(t *testing.T) {
+func TestListAndDelete(t *testing.T) { testListAndDelete(t, openTemp(t)) }
+
+func testListAndDelete(t *testing.T, s *Store) {
 	ctx := context.Background()
-	s := openTemp(t)
-	for _, name := range []string{"b", "a", "c"} {
+	if empty, err := s.Empty(ctx); err != nil || !empty {
+		t.Errorf("Empty = %v, %v, want true", empty, err)
+	}
+	for _, name := range []string{"b", "a", "C"} {
 		if err := s.CreateUser(ctx, authn.User{ID: name, Email: name + "@example.com"}); err != nil {
 			t.Fatal(err)
 		}
@@ -72,9 +67,12 @@ func TestListAndDelete(t *testing.T) {
 	if _, err := s.SessionByID(ctx, "s"); !errors.Is(err, authn.ErrSessionNotFound) {
 		t.Errorf("session of a deleted user: %v, want ErrSessionNotFound", err)
 	}
+	if empty, err := s.Empty(ctx); err != nil || empty {
+		t.Errorf("Empty = %v, %v, want false", empty, err)
+	}
 	users, err := s.List(ctx)
-	if err != nil || len(users) != 2 || users[0].ID != "b" || users[1].ID != "c" {
-		t.Errorf("List = %+v, %v, want b, c", users, err)
+	if err != nil || len(users) != 2 || users[1].ID != "b" || users[0].ID != "C" {
+		t.Errorf("List = %+v, %v, want C, b", users, err)
 	}
 }
 
@@ -118,14 +116,14 @@ func TestOpenErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for url, want := range map[string]string{
-		"":                                 "want sqlite:PATH",
-		"sqlite:":                          "want sqlite:PATH",
-		"sqlite::memory:":                  "want sqlite:PATH",
-		"mysql://u:secret@localhost/db":    "want sqlite:PATH",
-		"sqlite:" + damaged:                "damaged or no SQLite database",
-		"sqlite:" + newer:                  "schema is version 99",
-		"sqlite:" + dir:                    "is a directory",
-		"sqlite:/proc/gatehouse.db":        `open users database "/proc/gatehouse.db"`,
+		"":                              "want sqlite:PATH",
+		"sqlite:":                       "want sqlite:PATH",
+		"sqlite::memory:":               "want sqlite:PATH",
+		"mysql://u:secret@localhost/db": "want sqlite:PATH",
+		"sqlite:" + damaged:             "damaged or no SQLite database",
+		"sqlite:" + newer:               "schema is version 99",
+		"sqlite:" + dir:                 "is a directory",
+		"sqlite:/proc/gatehouse.db":     `open users database "/proc/gatehouse.db"`,
 	} {
 		s, err := Open(ctx, url)
 		if err == nil {
@@ -181,10 +179,11 @@ func TestManyFirstStarts(t *testing.T) {
 	wg.Wait()
 }
 
-func TestPurge(t *testing.T) {
+func TestPurge(t *testing.T) { testPurge(t, openTemp(t)) }
+
+func testPurge(t *testing.T, s *Store) {
 	ctx := context.Background()
 	clock := authntest.NewClock()
-	s := openTemp(t)
 	s.Now = clock.Now
 	if err := s.CreateUser(ctx, authn.User{ID: "a", Email: "a@example.com"}); err != nil {
 		t.Fatal(err)
