@@ -18,7 +18,7 @@ func environment(name string) (string, bool) {
 		"ON":       "true",
 		"SECRET":   "from-the-environment-8Zq2mXbR9tLw4ZsY",
 		"SAMPLE":   "your-super-secret-jwt-token-with-at-least-32-characters-long",
-		"POSTGRES": "postgres://u:expanded-value@db/x",
+		"POSTGRES": "postgres://u:expanded-value@db/",
 		"INJECT":   "closed\n  database: none # expanded-value",
 	}[name]
 	return v, ok

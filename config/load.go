@@ -140,6 +140,7 @@ func (v *validator) resolveFiles() {
 	if path, ok := strings.CutPrefix(c.Users.Database, "sqlite:"); ok && path != "" {
 		c.Users.Database = "sqlite:" + v.absolute(path)
 	}
+	c.Users.Database = v.postgresFiles(c.Users.Database)
 	v.file("tls.cert_file", &c.TLS.CertFile, false)
 	v.file("tls.key_file", &c.TLS.KeyFile, true)
 	v.file("tls.client_ca_file", &c.TLS.ClientCAFile, false)

@@ -16,10 +16,6 @@ var unavailable = []struct {
 }{
 	{key: "tls.acme"},
 	{key: "endpoints.templates_dir"},
-	{key: "users.database", name: "users.database: postgres", when: func(c *Config, _ string) bool {
-		scheme, _, _ := strings.Cut(c.Users.Database, ":")
-		return scheme == "postgres" || scheme == "postgresql"
-	}},
 	{key: "revocation.store", name: "revocation.store: redis", when: func(c *Config, _ string) bool { return c.Revocation.Store == "redis" }},
 	{key: "revocation.redis"},
 	{key: "revocation.consistency"},

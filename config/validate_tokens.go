@@ -47,8 +47,10 @@ func (v *validator) database(s string) {
 	switch {
 	case s == "sqlite", s == "none", v.skip(key):
 		return
+	case strings.HasPrefix(s, "postgres:"), strings.HasPrefix(s, "postgresql:"):
+		v.postgres(key, s)
 	case !ok:
-		v.bad(key, "want sqlite, sqlite:PATH or none", "")
+		v.bad(key, "want sqlite, sqlite:PATH, postgres://USER:PASSWORD@HOST/DATABASE or none", "")
 	case path == "" || strings.HasSuffix(path, "/:memory:"):
 		v.bad(key, "want the path of a file behind sqlite:", "")
 	case strings.ContainsAny(path, "?#%"):

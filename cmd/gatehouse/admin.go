@@ -131,7 +131,7 @@ func (s *server) report(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			s.reportChanges(failing, s.failures())
+			s.reportChanges(failing, s.failures(ctx))
 		case <-ctx.Done():
 			return
 		}
@@ -139,8 +139,13 @@ func (s *server) report(ctx context.Context) {
 }
 
 // failures is what does not answer at the moment, and its error.
-func (s *server) failures() map[string]string {
+func (s *server) failures(ctx context.Context) map[string]string {
 	failures := map[string]string{}
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	if err := s.stores.db.Ping(ctx); err != nil {
+		failures["database"] = err.Error()
+	}
 	if _, _, err := s.stores.revocations.State(); err != nil {
 		failures["revocation"] = err.Error()
 	}

@@ -27,8 +27,10 @@ func (s *server) announce(ctx context.Context, address net.Addr) {
 	if !cfg.KeepsAccounts() {
 		return
 	}
-	users, err := s.stores.db.List(ctx)
-	if err != nil || len(users) > 0 {
+	if _, _, err := s.stores.revocations.State(); err != nil {
+		return // the database is away: nobody waits for it to be asked this
+	}
+	if empty, err := s.stores.db.Empty(ctx); err != nil || !empty {
 		return
 	}
 	if cfg.Users.Registration != "open" {

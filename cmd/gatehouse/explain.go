@@ -155,8 +155,10 @@ func lookUp(ctx context.Context, cfg *config.Config, email string) (authn.User, 
 	if err != nil || location == "" {
 		return made, "made up: there is no database of accounts", nil
 	}
-	if _, err := os.Stat(strings.TrimPrefix(location, "sqlite:")); errors.Is(err, fs.ErrNotExist) {
-		return made, "made up: there is no database yet", nil
+	if path, isFile := strings.CutPrefix(location, "sqlite:"); isFile {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return made, "made up: there is no database yet", nil
+		}
 	}
 	store, err := sqlstore.Open(ctx, location)
 	if err != nil {

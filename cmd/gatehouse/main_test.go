@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"gatehouse/authn/authntest"
 )
 
 // TestMain makes the test binary three programs that scripts can call: the
@@ -32,8 +34,33 @@ func TestMain(m *testing.M) {
 //	                      prints status, header and body; see runHTTP
 //	app ADDRESS           an app whose answers can be held back; see appMain
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"),
+	testscript.Run(t, scripts("script", nil))
+}
+
+// TestPostgresScripts runs testdata/postgres: the same with a PostgreSQL server,
+// at $DATABASE, or at $WRONG with the wrong password, and
+//
+//	server start|stop|pause|resume
+func TestPostgresScripts(t *testing.T) {
+	p := authntest.StartPostgres(t, "fsync = off")
+	params := scripts("postgres", map[string]string{
+		"DATABASE": p.URL("postgres"),
+		"WRONG":    "postgres://gatehouse:mistyped@127.0.0.1:" + p.Port() + "/postgres?sslmode=disable",
+		"DBPORT":   p.Port(),
+	})
+	params.Cmds["server"] = func(ts *testscript.TestScript, neg bool, args []string) {
+		act := map[string]func(){"start": p.Start, "stop": p.Stop, "pause": p.Pause, "resume": p.Resume}
+		if len(args) != 1 || act[args[0]] == nil {
+			ts.Fatalf("usage: server start|stop|pause|resume")
+		}
+		act[args[0]]()
+	}
+	testscript.Run(t, params)
+}
+
+func scripts(dir string, variables map[string]string) testscript.Params {
+	return testscript.Params{
+		Dir: filepath.Join("testdata", dir),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freeport": freeport,
 			"capture":  capture,
@@ -43,10 +70,13 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			// With -race every program would sleep a second before it exits.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
+			for name, value := range variables {
+				env.Setenv(name, value)
+			}
 			return nil
 		},
 		RequireUniqueNames: true,
-	})
+	}
 }
 
 func freeport(ts *testscript.TestScript, neg bool, args []string) {

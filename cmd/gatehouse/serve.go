@@ -67,7 +67,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	redirectStandardLog(s.log.Logger)
 
 	// Open.
-	if s.stores, err = openStores(ctx, cfg); err != nil {
+	if s.stores, err = openStoresToServe(ctx, cfg); err != nil {
 		return err
 	}
 	defer s.stores.Close()

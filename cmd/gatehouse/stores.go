@@ -70,6 +70,33 @@ func openDatabase(ctx context.Context, cfg *config.Config) (*stores, error) {
 	return &stores{db: db, revocations: authn.NewRevocationList(db, time.Now)}, nil
 }
 
+// serverWait is how long the start waits for a database server. One that is
+// well answers before the first request comes; for another nobody has to wait
+// to be told so.
+const serverWait = 300 * time.Millisecond
+
+// openStoresToServe is openStores for a gateway, which does not end because its
+// database server is away: it refuses what it cannot decide, says why in
+// /readyz, and comes good by itself.
+func openStoresToServe(ctx context.Context, cfg *config.Config) (*stores, error) {
+	url, err := databaseURL(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if url == "" || strings.HasPrefix(url, "sqlite:") {
+		return openStores(ctx, cfg)
+	}
+	db, err := sqlstore.OpenLater(ctx, url, serverWait)
+	if err != nil {
+		return nil, err
+	}
+	s := &stores{db: db, revocations: authn.NewRevocationList(db, time.Now)}
+	ctx, cancel := context.WithTimeout(ctx, serverWait)
+	defer cancel()
+	_ = s.revocations.Load(ctx) // whoever follows the list goes on with it
+	return s, nil
+}
+
 func (s *stores) Close() error {
 	if s.db == nil {
 		return nil
@@ -77,20 +104,20 @@ func (s *stores) Close() error {
 	return s.db.Close()
 }
 
-// databaseURL is users.database as sqlstore.Open wants it; "" for none.
+// databaseURL is users.database as sqlstore wants it; "" for none. It asks no
+// server.
 func databaseURL(cfg *config.Config) (string, error) {
-	path, isSQLite := strings.CutPrefix(cfg.Users.Database, "sqlite:")
-	switch {
-	case !cfg.KeepsAccounts():
+	if !cfg.KeepsAccounts() {
 		return "", nil
-	case cfg.Users.Database == "sqlite":
-		path = filepath.Join(cfg.DataDir, "gatehouse.db")
-	case !isSQLite || path == "":
-		return "", cfg.Problem("users.database", "users.database %q: want sqlite or sqlite:PATH", cfg.Users.Database)
-	case !filepath.IsAbs(path):
-		path = filepath.Join(filepath.Dir(cfg.Path), path)
 	}
-	return "sqlite:" + path, nil
+	url := cfg.Users.Database
+	if url == "sqlite" {
+		url = "sqlite:" + filepath.Join(cfg.DataDir, "gatehouse.db")
+	}
+	if err := sqlstore.CheckURL(url); err != nil {
+		return "", cfg.Problem("users.database", "users.database: %v", err)
+	}
+	return url, nil
 }
 
 // accounts are the stores as one configuration uses them: its keys, its policy,
