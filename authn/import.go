@@ -10,16 +10,9 @@ import (
 	"gatehouse/config"
 )
 
-// ImportUser makes an account whose password was hashed elsewhere, with bcrypt,
-// so that it stays what it is. No policy holds: the password is not known. An
-// address that has an account is ErrUserExists, and the account is left as it is.
-func (s *Service) ImportUser(ctx context.Context, email, name, hash string, roles []string) (User, error) {
-	u, err := s.importUser(ctx, email, name, hash, roles)
-	s.audit(ctx, Event{Name: "user_import", UserID: u.ID}, err)
-	return u, err
-}
-
-func (s *Service) importUser(ctx context.Context, email, name, hash string, roles []string) (User, error) {
+// PrepareImport is an account whose password was hashed elsewhere, with bcrypt,
+// so that it stays what it is. No policy holds: the password is not known.
+func (s *Service) PrepareImport(email, name, hash string, roles []string) (User, error) {
 	email, err := CanonicalEmail(email)
 	if err != nil {
 		return User{}, invalid("email", err)
@@ -38,9 +31,34 @@ func (s *Service) importUser(ctx context.Context, email, name, hash string, role
 		return User{}, invalid("password", fmt.Errorf("must be a bcrypt hash of a cost up to %d", config.MaxBcryptCost))
 	}
 	now := s.Now()
-	u := User{ID: newID(), Email: email, Name: name, Roles: roles, PasswordHash: hash, Generation: 1, Created: now, Updated: now}
-	if err := s.Users.CreateUser(ctx, u); err != nil {
-		return User{}, fmt.Errorf("create user: %w", err)
+	return User{ID: newID(), Email: email, Name: name, Roles: roles, PasswordHash: hash, Generation: 1, Created: now, Updated: now}, nil
+}
+
+// A userCreator is a UserStore that can make many accounts in one step. Of each
+// it tells whether it was made: an address that is taken is left as it is.
+type userCreator interface {
+	CreateUsers(ctx context.Context, users []User) (created []bool, err error)
+}
+
+// ImportUsers makes the accounts of PrepareImport, all or none of them, and
+// tells of each whether it is new. An address that has an account is left as it
+// is.
+func (s *Service) ImportUsers(ctx context.Context, users []User) ([]bool, error) {
+	store, ok := s.Users.(userCreator)
+	if !ok {
+		return nil, errors.New("this user store cannot import users")
 	}
-	return u, nil
+	created, err := store.CreateUsers(ctx, users)
+	if err != nil {
+		s.audit(ctx, Event{Name: "user_import"}, err)
+		return nil, fmt.Errorf("create users: %w", err)
+	}
+	for i, u := range users {
+		if created[i] {
+			s.audit(ctx, Event{Name: "user_import", UserID: u.ID}, nil)
+		} else {
+			s.audit(ctx, Event{Name: "user_import"}, ErrUserExists)
+		}
+	}
+	return created, nil
 }

@@ -130,6 +130,7 @@ func testPostgresConformance(t *testing.T, p *authntest.Postgres) {
 		authntest.TestRevocationLog(t, func(t *testing.T) authn.RevocationLog { return fresh(t) })
 	})
 	t.Run("list and delete", func(t *testing.T) { testListAndDelete(t, fresh(t)) })
+	t.Run("create users", func(t *testing.T) { testCreateUsers(t, fresh(t)) })
 	t.Run("purge", func(t *testing.T) { testPurge(t, fresh(t)) })
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -73,6 +74,32 @@ func testListAndDelete(t *testing.T, s *Store) {
 	users, err := s.List(ctx)
 	if err != nil || len(users) != 2 || users[1].ID != "b" || users[0].ID != "C" {
 		t.Errorf("List = %+v, %v, want C, b", users, err)
+	}
+}
+
+func TestCreateUsers(t *testing.T) { testCreateUsers(t, openTemp(t)) }
+
+func testCreateUsers(t *testing.T, s *Store) {
+	ctx := context.Background()
+	if err := s.CreateUser(ctx, authn.User{ID: "old", Email: "b@example.com", Name: "Bob"}); err != nil {
+		t.Fatal(err)
+	}
+	created, err := s.CreateUsers(ctx, []authn.User{
+		{ID: "1", Email: "c@example.com"}, {ID: "2", Email: "b@example.com"}, {ID: "3", Email: "a@example.com"}, {ID: "4", Email: "c@example.com"},
+	})
+	if err != nil || !slices.Equal(created, []bool{true, false, true, false}) {
+		t.Errorf("CreateUsers = %v, %v, want the first and the third", created, err)
+	}
+	if u, err := s.UserByEmail(ctx, "b@example.com"); err != nil || u.ID != "old" || u.Name != "Bob" {
+		t.Errorf("the account that was there = %+v, %v, want it unchanged", u, err)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := s.CreateUsers(ended, []authn.User{{ID: "5", Email: "e@example.com"}}); err == nil {
+		t.Error("CreateUsers with an ended context: no error")
+	}
+	if _, err := s.UserByID(ctx, "5"); !errors.Is(err, authn.ErrUserNotFound) {
+		t.Errorf("UserByID of one whose batch failed = %v, want ErrUserNotFound", err)
 	}
 }
 

@@ -52,7 +52,10 @@ func (a *app) userImportCmd() *cobra.Command {
 		}
 		defer acc.Close()
 		imp := importer{
-			create:       acc.createImported,
+			prepare: func(u authn.User) (authn.User, error) {
+				return acc.service.PrepareImport(u.Email, u.Name, u.PasswordHash, u.Roles)
+			},
+			create:       acc.service.ImportUsers,
 			defaultRoles: acc.cfg.Users.DefaultRoles,
 			refused: func(line int, why error) {
 				fmt.Fprintf(a.stderr, "%s:%d: %s\n", printable(name), line, printable(why.Error()))
@@ -68,19 +71,13 @@ func (a *app) userImportCmd() *cobra.Command {
 		}
 		switch {
 		case failed != nil:
-			return fmt.Errorf("import %s: stopped after line %d: %w", name, imp.line, failed)
+			return fmt.Errorf("import %s: stopped at line %d: %w", name, imp.line, failed)
 		case imp.summary.Refused > 0:
 			return errReported
 		}
 		return nil
 	}
 	return cmd
-}
-
-// createImported makes the account of one line, if there is none.
-func (acc *accounts) createImported(ctx context.Context, u authn.User) error {
-	_, err := acc.service.ImportUser(ctx, u.Email, u.Name, u.PasswordHash, u.Roles)
-	return err
 }
 
 // An importSummary is the answer of user import.
@@ -98,14 +95,22 @@ type refusedLine struct {
 
 // An importer makes accounts of lines.
 type importer struct {
-	create       func(context.Context, authn.User) error // ErrUserExists if there is one
+	prepare      func(authn.User) (authn.User, error)                // ErrInvalidRequest if it cannot be one
+	create       func(context.Context, []authn.User) ([]bool, error) // false where there is one
 	refused      func(line int, why error)
 	defaultRoles []string
 
 	seen    map[string]int // address to the line that it stood in
-	line    int            // the last one read
+	line    int            // the last one read, or the first that could not be imported
+	batch   []authn.User   // not in the database yet
+	begin   int            // the line of the first of them
 	summary importSummary
 }
+
+// importAtOnce is how many accounts are made in one transaction, which the disk
+// is waited for once. They are read before it begins: whoever types the lines,
+// or a slow pipe, holds up nobody.
+const importAtOnce = 500
 
 // maxImportLine is the longest line that is read whole. Longer ones are
 // refused, without taking memory.
@@ -123,7 +128,7 @@ func (imp *importer) read(ctx context.Context, from io.Reader) error {
 			_, err = r.ReadSlice('\n')
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return err
+			return errors.Join(err, imp.flush(ctx))
 		}
 		if len(line) > 0 {
 			imp.line++
@@ -132,12 +137,33 @@ func (imp *importer) read(ctx context.Context, from io.Reader) error {
 			}
 		}
 		if err != nil {
-			return nil
+			return imp.flush(ctx)
 		}
 	}
 }
 
-// take imports one line.
+// flush imports what was read.
+func (imp *importer) flush(ctx context.Context) error {
+	if len(imp.batch) == 0 {
+		return nil
+	}
+	created, err := imp.create(ctx, imp.batch)
+	if err != nil {
+		imp.line = imp.begin
+		return err
+	}
+	imp.batch = imp.batch[:0]
+	for _, is := range created {
+		if is {
+			imp.summary.Imported++
+		} else {
+			imp.summary.Unchanged++
+		}
+	}
+	return nil
+}
+
+// take reads one line and, now and then, imports those before it.
 func (imp *importer) take(ctx context.Context, line []byte, tooLong bool) error {
 	if tooLong {
 		imp.refuse(fmt.Errorf("longer than %d bytes", maxImportLine))
@@ -161,16 +187,19 @@ func (imp *importer) take(ctx context.Context, line []byte, tooLong bool) error 
 	if u.Roles == nil {
 		u.Roles = imp.defaultRoles
 	}
-	err = imp.create(ctx, u)
+	u, err = imp.prepare(u)
 	switch {
-	case errors.Is(err, authn.ErrUserExists):
-		imp.summary.Unchanged++
 	case errors.Is(err, authn.ErrInvalidRequest):
 		imp.refuse(plainCause(err))
+		return nil
 	case err != nil:
 		return err
-	default:
-		imp.summary.Imported++
+	}
+	if len(imp.batch) == 0 {
+		imp.begin = imp.line
+	}
+	if imp.batch = append(imp.batch, u); len(imp.batch) == importAtOnce {
+		return imp.flush(ctx)
 	}
 	return nil
 }

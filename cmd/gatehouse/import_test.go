@@ -93,12 +93,16 @@ func TestParseImportLine(t *testing.T) {
 // imported is an importer into a map.
 func imported(accounts map[string]authn.User) *importer {
 	return &importer{
-		create: func(_ context.Context, u authn.User) error {
-			if _, ok := accounts[u.Email]; ok {
-				return authn.ErrUserExists
+		prepare: func(u authn.User) (authn.User, error) { return u, nil },
+		create: func(_ context.Context, users []authn.User) ([]bool, error) {
+			created := make([]bool, len(users))
+			for i, u := range users {
+				_, taken := accounts[u.Email]
+				if created[i] = !taken; !taken {
+					accounts[u.Email] = u
+				}
 			}
-			accounts[u.Email] = u
-			return nil
+			return created, nil
 		},
 		defaultRoles: []string{"member"},
 		refused:      func(int, error) {},
@@ -143,10 +147,35 @@ func TestImportTwice(t *testing.T) {
 func TestImportBreaksOff(t *testing.T) {
 	broken := errors.New("disk is full")
 	imp := imported(map[string]authn.User{})
-	imp.create = func(context.Context, authn.User) error { return broken }
+	imp.create = func(context.Context, []authn.User) ([]bool, error) { return nil, broken }
 	err := imp.read(t.Context(), strings.NewReader("# one\nann@example.com:"+aHash+"\nbob@example.com:"+aHash+"\n"))
 	if !errors.Is(err, broken) || imp.line != 2 || imp.summary.Imported != 0 {
 		t.Errorf("read = %v at line %d with %+v, want it to stop at line 2", err, imp.line, imp.summary)
+	}
+}
+
+// More lines than one transaction takes are all imported, and a break tells how
+// far it got.
+func TestImportMany(t *testing.T) {
+	var file strings.Builder
+	for i := range 2*importAtOnce + 10 {
+		fmt.Fprintf(&file, "u%d@example.com:%s\n", i, aHash)
+	}
+	accounts := map[string]authn.User{}
+	imp := imported(accounts)
+	if err := imp.read(t.Context(), strings.NewReader(file.String())); err != nil || len(accounts) != 2*importAtOnce+10 || imp.summary.Imported != len(accounts) {
+		t.Errorf("read = %v with %d accounts, want %d", err, len(accounts), 2*importAtOnce+10)
+	}
+	imp = imported(map[string]authn.User{})
+	create, calls, broken := imp.create, 0, errors.New("disk is full")
+	imp.create = func(ctx context.Context, users []authn.User) ([]bool, error) {
+		if calls++; calls == 2 {
+			return nil, broken
+		}
+		return create(ctx, users)
+	}
+	if err := imp.read(t.Context(), strings.NewReader(file.String())); !errors.Is(err, broken) || imp.line != importAtOnce+1 || imp.summary.Imported != importAtOnce {
+		t.Errorf("read = %v at line %d with %+v, want it to stop at line %d", err, imp.line, imp.summary, importAtOnce+1)
 	}
 }
 
