@@ -3,8 +3,8 @@
 GO      ?= go
 FUZZTIME ?= 10s
 # What the end-to-end tests start, from the distribution's packages.
-PROGRAMS := radicale prometheus htpasswd curl
-PACKAGES := radicale prometheus apache2-utils curl ca-certificates
+PROGRAMS := radicale prometheus htpasswd curl postgres
+PACKAGES := radicale prometheus apache2-utils curl ca-certificates postgresql
 
 .DEFAULT_GOAL := build
 .PHONY: run test lint check bench fuzz build setup
@@ -52,7 +52,8 @@ fuzz:
 # Installs what the tests start and this machine lacks. The packages would
 # start services of their own: policy-rc.d is Debian's way to say no.
 setup:
-	@missing=; for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	@for d in /usr/lib/postgresql/*/bin; do PATH="$$PATH:$$d"; done; \
+	missing=; for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 		echo "not installed:$$missing; the tests that need them are skipped (as root on Debian: make setup)" >&2; exit 0; fi; \

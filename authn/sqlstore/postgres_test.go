@@ -129,9 +129,14 @@ func testPostgresConformance(t *testing.T, p *authntest.Postgres) {
 	t.Run("revocations", func(t *testing.T) {
 		authntest.TestRevocationLog(t, func(t *testing.T) authn.RevocationLog { return fresh(t) })
 	})
-	t.Run("list and delete", func(t *testing.T) { testListAndDelete(t, fresh(t)) })
-	t.Run("create users", func(t *testing.T) { testCreateUsers(t, fresh(t)) })
-	t.Run("purge", func(t *testing.T) { testPurge(t, fresh(t)) })
+	// The other modes are for servers behind a pooler, which keep no prepared
+	// statements.
+	for _, mode := range []string{"cache_statement", "exec", "simple_protocol"} {
+		fresh := func(t *testing.T) *Store { return openURL(t, with(newDatabase(t, p), "default_query_exec_mode="+mode)) }
+		t.Run("list and delete, "+mode, func(t *testing.T) { testListAndDelete(t, fresh(t)) })
+		t.Run("create users, "+mode, func(t *testing.T) { testCreateUsers(t, fresh(t)) })
+		t.Run("purge, "+mode, func(t *testing.T) { testPurge(t, fresh(t)) })
+	}
 }
 
 // What processes do to each other when they start, register and die.

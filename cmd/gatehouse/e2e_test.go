@@ -27,6 +27,7 @@ func TestEndToEnd(t *testing.T) {
 		{"trusted-issuer", testTrustedIssuer},
 		{"tls", testTLS},
 		{"sidecar", testSidecar},
+		{"replicas", testReplicas},
 		{"container", testContainer},
 		{"readme", testReadme},
 		{"check", testCheck},
