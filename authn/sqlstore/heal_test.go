@@ -98,6 +98,7 @@ func testWrongAtFirst(t *testing.T, p *authntest.Postgres) {
 func testTablesGone(t *testing.T, p *authntest.Postgres) {
 	address := newDatabase(t, p)
 	s := openLater(t, address)
+	await(t, 5*time.Second, "the store to be open", func() bool { return s.Ping(t.Context()) == nil })
 	if err := s.CreateUser(t.Context(), authn.User{ID: "a", Email: "a@example.com"}); err != nil {
 		t.Fatal(err)
 	}
