@@ -212,7 +212,16 @@ func manyRoles(n, length int) (roles []string) {
 	return roles
 }
 
-func TestImportUser(t *testing.T) {
+// importUser is `user import` of one line.
+func (b *bed) importUser(email, name, hash string, roles []string) (authn.User, error) {
+	u, err := b.PrepareImport(email, name, hash, roles)
+	if err == nil {
+		err = b.Users.CreateUser(ctx, u)
+	}
+	return u, err
+}
+
+func TestImport(t *testing.T) {
 	b := newBed(t)
 	hash, err := b.Hasher.Hash(ctx, good)
 	if err != nil {
@@ -220,14 +229,14 @@ func TestImportUser(t *testing.T) {
 	}
 	ofCost := func(cost string) string { return hash[:4] + cost + hash[6:] }
 	for _, bad := range []string{"", "secret", ofCost("19"), ofCost("31"), ofCost("32"), hash[:30]} {
-		if _, err := b.ImportUser(ctx, address, "", bad, nil); !errors.Is(err, authn.ErrInvalidRequest) || bad != "" && strings.Contains(err.Error(), bad) {
-			t.Errorf("ImportUser with the hash %q = %v, want invalid_request", bad, err)
+		if _, err := b.importUser(address, "", bad, nil); !errors.Is(err, authn.ErrInvalidRequest) || bad != "" && strings.Contains(err.Error(), bad) {
+			t.Errorf("import with the hash %q = %v, want invalid_request", bad, err)
 		}
 	}
-	if _, err := b.ImportUser(ctx, "costly@example.com", "", ofCost("18"), nil); err != nil {
-		t.Errorf("ImportUser with the highest cost = %v", err)
+	if _, err := b.importUser("costly@example.com", "", ofCost("18"), nil); err != nil {
+		t.Errorf("import with the highest cost = %v", err)
 	}
-	if _, err := b.ImportUser(ctx, address, "", hash, nil); err != nil {
+	if _, err := b.importUser(address, "", hash, nil); err != nil {
 		t.Fatal(err)
 	}
 	b.login(good)

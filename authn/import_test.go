@@ -22,9 +22,9 @@ func TestImportedUser(t *testing.T) {
 			t.Fatal(err)
 		}
 		hash := prefix + strings.TrimPrefix(string(made), "$2a$")
-		u, err := b.ImportUser(ctx, " Ann@Example.com", "Ann", hash, []string{"ops"})
+		u, err := b.importUser(" Ann@Example.com", "Ann", hash, []string{"ops"})
 		if err != nil || u.Email != address || u.PasswordHash != hash || u.Generation != 1 {
-			t.Fatalf("ImportUser = %+v, %v", u, err)
+			t.Fatalf("import = %+v, %v", u, err)
 		}
 		if _, err := b.Login(ctx, address, "another password", home); !errors.Is(err, authn.ErrInvalidCredentials) {
 			t.Errorf("%s: Login with a wrong password = %v", prefix, err)
@@ -43,7 +43,7 @@ func TestImportedUser(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if _, err := b.ImportUser(ctx, address, "Other", hash, nil); !errors.Is(err, authn.ErrUserExists) {
+		if _, err := b.importUser(address, "Other", hash, nil); !errors.Is(err, authn.ErrUserExists) {
 			t.Errorf("%s: the second ImportUser = %v, want that there is one", prefix, err)
 		}
 		after, err := b.Users.UserByID(ctx, u.ID)
@@ -64,7 +64,7 @@ func TestImportRefuses(t *testing.T) {
 		{address, "", "hunter2", "a", "must be a bcrypt hash"},
 		{address, "", "", "a", "must be a bcrypt hash"},
 	} {
-		_, err := b.ImportUser(ctx, c.email, c.name, c.hash, []string{c.role})
+		_, err := b.importUser(c.email, c.name, c.hash, []string{c.role})
 		if !errors.Is(err, authn.ErrInvalidRequest) || !strings.Contains(err.Error(), c.says) || c.hash != "" && strings.Contains(err.Error(), c.hash) {
 			t.Errorf("ImportUser(%+v) = %v, want it refused without the hash", c, err)
 		}
