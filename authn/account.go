@@ -256,7 +256,7 @@ func (s *Service) raise(ctx context.Context, u User, signOut bool, change func(*
 	ctx, cancel := unhurried(ctx)
 	defer cancel()
 	revoke := func(u User) error {
-		return s.Revocations.Revoke(ctx, Revocation{Kind: RevokeUser, ID: u.ID, Generation: u.Generation, Expires: s.lastExpiry(u)})
+		return s.Revocations.Revoke(ctx, Revocation{Kind: RevokeUser, ID: u.ID, Generation: u.Generation, Expires: s.lastExpiry(u.TokensUntil)})
 	}
 	first := u
 	first.Generation++

@@ -142,6 +142,36 @@ func TestRevocationOutlivesEveryToken(t *testing.T) {
 	}
 }
 
+// A token for a service does not have every later sign-out kept for as long.
+func TestSessionRevocationsEnd(t *testing.T) {
+	b := newBed(t)
+	b.register(address)
+	if _, _, err := b.IssueToken(ctx, address, nil, 1000*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	b.Tokens.TTL = 20 * time.Hour // until a reload
+	g := b.login(good)
+	b.Tokens.TTL = time.Hour
+	if err := b.EndSession(ctx, g.Identity.ID, g.Identity.Session); err != nil {
+		t.Fatal(err)
+	}
+	reload := func() int {
+		b.Revocations = authn.NewRevocationList(b.store, b.clock.Now)
+		if err := b.Revocations.Load(ctx); err != nil {
+			t.Fatal(err)
+		}
+		n, _, _ := b.Revocations.State()
+		return n
+	}
+	b.clock.Move(20*time.Hour + 30*time.Second - 1)
+	reload()
+	b.wantAlive("the session's token in its last moment", g.AccessToken, false)
+	b.clock.Move(30 * time.Hour)
+	if n := reload(); n != 0 {
+		t.Errorf("%d revocations are kept long after the session's last token, want none", n)
+	}
+}
+
 func TestIssueToken(t *testing.T) {
 	b := newBed(t)
 	u := b.register(address)

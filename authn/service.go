@@ -334,7 +334,7 @@ func (s *Service) issue(ctx context.Context, read func() (User, error), roles []
 		if err != nil {
 			return "", nil, err
 		}
-		switch err := s.cover(ctx, &u, ttl); {
+		switch err := s.cover(ctx, &u, session, ttl); {
 		case errors.Is(err, errChanged), errors.Is(err, ErrUserNotFound):
 			continue
 		case err != nil:
@@ -354,23 +354,25 @@ func (s *Service) issue(ctx context.Context, read func() (User, error), roles []
 	}
 }
 
-// cover sees to it that TokensUntil covers a token of u before it leaves, and
-// that its generation is one that is accepted: a change that broke off, or a
-// database that was restored, may have left it behind what is revoked.
+// cover sees to it that TokensUntil and SessionsUntil cover a token of u before
+// it leaves, and that its generation is one that is accepted: a change that
+// broke off, or a database that was restored, may have left it behind what is
+// revoked.
 //
 // The step is generous, so that a user's row is written once in a TTL and not
 // at every login.
-func (s *Service) cover(ctx context.Context, u *User, ttl time.Duration) error {
+func (s *Service) cover(ctx context.Context, u *User, session string, ttl time.Duration) error {
 	until, generation := s.Now().Add(ttl), s.Revocations.generation("", u.ID)
-	if !u.TokensUntil.Before(until) && u.Generation >= generation {
+	if u.Generation >= generation && !u.TokensUntil.Before(until) && (session == "" || !u.SessionsUntil.Before(until)) {
 		return nil
 	}
 	return s.Users.UpdateUser(ctx, u.ID, func(stored *User) error {
 		if stored.Generation != u.Generation || stored.PasswordHash != u.PasswordHash || stored.Disabled {
 			return errChanged
 		}
-		if stored.TokensUntil.Before(until) {
-			stored.TokensUntil = until.Add(s.Tokens.TTL)
+		stored.TokensUntil = later(stored.TokensUntil, until.Add(s.Tokens.TTL))
+		if session != "" {
+			stored.SessionsUntil = later(stored.SessionsUntil, until.Add(s.Tokens.TTL))
 		}
 		stored.Generation = max(stored.Generation, generation)
 		*u = *stored
@@ -378,17 +380,21 @@ func (s *Service) cover(ctx context.Context, u *User, ttl time.Duration) error {
 	})
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // inFlight covers a token whose making has begun before its revocation.
 const inFlight = time.Minute
 
-// lastExpiry is when no access token of the user that was issued until now is
-// accepted any more, whatever leeway a later configuration has.
-func (s *Service) lastExpiry(u User) time.Time {
-	until := s.Now().Add(s.Tokens.TTL)
-	if u.TokensUntil.After(until) {
-		until = u.TokensUntil
-	}
-	return until.Add(config.MaxLeeway + inFlight)
+// lastExpiry is when no access token that was issued until now is accepted any
+// more, whatever leeway a later configuration has. covered is the user's
+// TokensUntil or SessionsUntil.
+func (s *Service) lastExpiry(covered time.Time) time.Time {
+	return later(covered, s.Now().Add(s.Tokens.TTL)).Add(config.MaxLeeway + inFlight)
 }
 
 const maxUserAgent = 200 // bytes

@@ -286,7 +286,7 @@ func (s *Service) reused(ctx context.Context, session Session, c Client) error {
 // revocation goes first: a session that is still there can be ended again, and
 // a token that was used twice tells so again, until the revocation is recorded.
 func (s *Service) endSession(ctx context.Context, u User, id string) error {
-	err := s.Revocations.Revoke(ctx, Revocation{Kind: RevokeSession, ID: id, Expires: s.lastExpiry(u)})
+	err := s.Revocations.Revoke(ctx, Revocation{Kind: RevokeSession, ID: id, Expires: s.lastExpiry(u.SessionsUntil)})
 	if err != nil {
 		return err
 	}

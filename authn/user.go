@@ -23,7 +23,11 @@ type User struct {
 	// TokensUntil is when the last of the user's access tokens has expired at
 	// the latest. It is raised before such a token leaves, so that a revocation
 	// knows how long it has to be kept.
-	TokensUntil      time.Time
+	TokensUntil time.Time
+	// SessionsUntil is the same of those that belong to a session. A token for
+	// a service may last for years; who signs out now and then must not leave
+	// revocations behind for as long.
+	SessionsUntil    time.Time
 	Created, Updated time.Time
 }
 

@@ -44,12 +44,12 @@ var odd = []string{"", "\x00", "a\x00b", "\xff", "a\xc0\xafb", "\xed\xa0\x80", "
 func user(id, email string) authn.User {
 	return authn.User{
 		ID: id, Email: email, Name: "Ann Łęcka", Roles: []string{"ops", `a"b,c`}, PasswordHash: "$2a$04$x",
-		Disabled: true, Generation: 1 << 40, TokensUntil: base.Add(time.Hour), Created: base, Updated: base.Add(time.Second),
+		Disabled: true, Generation: 1 << 40, TokensUntil: base.Add(time.Hour), SessionsUntil: base.Add(time.Minute), Created: base, Updated: base.Add(time.Second),
 	}
 }
 
 func sameUser(a, b authn.User) bool {
-	times := a.TokensUntil.Equal(b.TokensUntil) && a.Created.Equal(b.Created) && a.Updated.Equal(b.Updated)
+	times := a.TokensUntil.Equal(b.TokensUntil) && a.SessionsUntil.Equal(b.SessionsUntil) && a.Created.Equal(b.Created) && a.Updated.Equal(b.Updated)
 	return times && slices.Equal(a.Roles, b.Roles) && a.ID == b.ID && a.Email == b.Email && a.Name == b.Name &&
 		a.PasswordHash == b.PasswordHash && a.Disabled == b.Disabled && a.Generation == b.Generation
 }
@@ -112,7 +112,8 @@ func TestUserStore(t *testing.T, open func(t *testing.T) authn.UserStore) {
 		must(t, s.CreateUser(ctx, user("u2", "bob@example.com")))
 		want := user("u1", "ann@example.org")
 		want.Roles, want.Name, want.Disabled, want.Generation = []string{"user"}, "A", false, 7
-		want.PasswordHash, want.TokensUntil, want.Updated = "$2b$", base.Add(48*time.Hour), base.Add(time.Minute)
+		want.PasswordHash, want.TokensUntil, want.SessionsUntil = "$2b$", base.Add(48*time.Hour), base.Add(24*time.Hour)
+		want.Updated = base.Add(time.Minute)
 		must(t, s.UpdateUser(ctx, "u1", func(u *authn.User) error { *u = want; return nil }))
 		if got, err := s.UserByEmail(ctx, "ann@example.org"); err != nil || !sameUser(got, want) {
 			t.Errorf("after UpdateUser: %+v, %v, want %+v", got, err, want)

@@ -34,12 +34,12 @@ func fromMicros(n int64) time.Time {
 	return time.UnixMicro(n).UTC()
 }
 
-const userColumns = `id, email, name, roles, password_hash, disabled, generation, tokens_until, created, updated`
+const userColumns = `id, email, name, roles, password_hash, disabled, generation, tokens_until, created, updated, sessions_until`
 
 func scanUser(r row) (u authn.User, err error) {
 	var roles string
-	var until, created, updated int64
-	err = r.Scan(&u.ID, &u.Email, &u.Name, &roles, &u.PasswordHash, &u.Disabled, &u.Generation, &until, &created, &updated)
+	var until, created, updated, sessions int64
+	err = r.Scan(&u.ID, &u.Email, &u.Name, &roles, &u.PasswordHash, &u.Disabled, &u.Generation, &until, &created, &updated, &sessions)
 	if err != nil {
 		return authn.User{}, err
 	}
@@ -47,6 +47,7 @@ func scanUser(r row) (u authn.User, err error) {
 		return authn.User{}, &callerError{fmt.Errorf("user %q: roles: %w", u.ID, err)}
 	}
 	u.TokensUntil, u.Created, u.Updated = fromMicros(until), fromMicros(created), fromMicros(updated)
+	u.SessionsUntil = fromMicros(sessions)
 	return u, nil
 }
 
@@ -57,11 +58,11 @@ func userValues(u authn.User) ([]any, error) {
 	}
 	roles, err := json.Marshal(u.Roles)
 	return []any{u.ID, u.Email, u.Name, string(roles), u.PasswordHash, u.Disabled, u.Generation,
-		micros(u.TokensUntil), micros(u.Created), micros(u.Updated)}, err
+		micros(u.TokensUntil), micros(u.Created), micros(u.Updated), micros(u.SessionsUntil)}, err
 }
 
 const insertUser = `INSERT INTO users (` + userColumns + `)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`
 
 // CreateUser adds u, or returns authn.ErrUserExists if the address or the ID
 // is taken.
@@ -143,7 +144,7 @@ func (s *Store) UpdateUser(ctx context.Context, id string, change func(*authn.Us
 			return err
 		}
 		n, err := affected(tx.ExecContext(ctx, `UPDATE users SET email = $2, name = $3, roles = $4, password_hash = $5,
-			disabled = $6, generation = $7, tokens_until = $8, created = $9, updated = $10
+			disabled = $6, generation = $7, tokens_until = $8, created = $9, updated = $10, sessions_until = $11
 			WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM users WHERE email = $2 AND id <> $1)`, values...))
 		if err != nil {
 			return err

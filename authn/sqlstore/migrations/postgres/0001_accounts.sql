@@ -11,6 +11,7 @@ CREATE TABLE users (
 	disabled      BOOLEAN NOT NULL,
 	generation    BIGINT  NOT NULL,
 	tokens_until  BIGINT  NOT NULL,
+	sessions_until BIGINT NOT NULL, -- as tokens_until, of the tokens that belong to a session
 	created       BIGINT  NOT NULL,
 	updated       BIGINT  NOT NULL
 );
