@@ -24,7 +24,7 @@ func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
-	return t.UnixMicro()
+	return min(t.Unix(), 1<<43)*1e6 + int64(t.Nanosecond()/1e3) // UnixMicro overflows in the year 294247
 }
 
 func fromMicros(n int64) time.Time {

@@ -311,3 +311,28 @@ func BenchmarkIdleRead(b *testing.B) {
 		}
 	}
 }
+
+// What expires beyond every calendar is kept; its time must not turn negative.
+func TestFarExpiry(t *testing.T) {
+	ctx := t.Context()
+	url := "sqlite:" + filepath.Join(t.TempDir(), "gatehouse.db")
+	far := authn.Revocation{Kind: authn.RevokeToken, ID: "far", Expires: time.Unix(1<<53, 0)}
+	for _, write := range []bool{true, false} { // and after a restart
+		s, err := Open(ctx, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if write {
+			if err := s.Append(ctx, far); err != nil {
+				t.Fatal(err)
+			}
+		}
+		found, _, err := s.Read(ctx, "", 0)
+		if err != nil || len(found) != 1 || found[0].Expires.Year() < 200_000 {
+			t.Errorf("Read = %+v, %v, want the revocation with its far expiry", found, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
