@@ -23,8 +23,9 @@ const (
 // same for what is equal but for case or normalisation. The text of the error
 // is safe to show to a client.
 //
-// Two addresses that look the same must not be two accounts, so this is
-// stricter than RFC 6531:
+// Two addresses that look the same should not be two accounts, so this is
+// stricter than RFC 6531. It does not catch a word that is of one foreign script
+// as a whole and looks like a Latin one: "сосо" in Cyrillic letters.
 //
 //   - characters that compatibility normalisation (NFKC) would change are
 //     refused, and so is every foreign character that folds to ASCII:
