@@ -63,6 +63,7 @@ type RevocationList struct {
 	seeds  [3][2]maphash.Seed // of each kind
 	shards [revocationShards]revocationShard
 	loaded atomic.Bool
+	watch  atomic.Pointer[Watch] // told of what is put in force; nil for nobody
 
 	reading sync.Mutex // one Read at a time; guards cursor
 	cursor  string
@@ -214,6 +215,11 @@ func (l *RevocationList) Check(_ context.Context, id *Identity) error {
 	if !l.loaded.Load() {
 		return ErrRevocation.Because(errNotLoaded).After(time.Second)
 	}
+	return l.refusal(id)
+}
+
+// refusal is Check by what the list holds now.
+func (l *RevocationList) refusal(id *Identity) error {
 	switch {
 	case id.Token != "" && l.has(RevokeToken, id.Issuer, id.Token):
 		return revoked("token revoked")
@@ -273,6 +279,9 @@ func (l *RevocationList) apply(r Revocation) {
 	until := r.Expires.Add(RevocationMargin)
 	if r.check() != nil || !until.After(l.now()) {
 		return
+	}
+	if w := l.watch.Load(); w != nil {
+		defer w.revoked(r) // runs when the shard is unlocked
 	}
 	// Rounded up, and what lies beyond 2106 is kept until then.
 	forget := uint32(min(max(until.Unix()+1, 0), math.MaxUint32))
