@@ -323,6 +323,33 @@ func (s *Service) SessionsOf(ctx context.Context, userID string) ([]Session, err
 	return slices.DeleteFunc(sessions, func(session Session) bool { return !now.Before(session.Expires) }), nil
 }
 
+// Alive tells until when the session of id is good without asking again: until
+// its access token of now has expired, an access token's life from now where
+// the browser is slow to refresh, and never beyond the session's own end. The
+// error is ErrSessionNotFound if the session is over.
+func (s *Service) Alive(ctx context.Context, id *Identity) (time.Time, error) {
+	if id.Issuer != "" {
+		return time.Time{}, ErrSessionNotFound // another issuer's sessions are unknown here
+	}
+	session, err := s.Sessions.SessionByID(ctx, id.Session)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look up session: %w", err)
+	}
+	now := s.Now()
+	if session.UserID != id.ID || !now.Before(session.Expires) {
+		return time.Time{}, ErrSessionNotFound
+	}
+	life := s.Tokens.TTL + s.Tokens.Leeway
+	until := session.LastUsed.Add(life)
+	if !until.After(now) {
+		until = now.Add(life)
+	}
+	if until.After(session.Expires) {
+		until = session.Expires
+	}
+	return until, nil
+}
+
 // EndSession signs out one of the user's sessions. The error is
 // ErrSessionNotFound if the user has none of that ID.
 func (s *Service) EndSession(ctx context.Context, userID, sessionID string) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,12 +29,11 @@ type Watch struct {
 	kick  chan struct{} // the earliest expiry has changed
 	asks  chan struct{} // asked is not empty
 
-	mu    sync.Mutex
-	first map[watchKey]*Watched
-	due   watchHeap
-	asked []*Watched // whose session has to be looked up
-	over  bool       // Run has returned: nothing is ended any more
-
+	mu     sync.Mutex
+	first  map[watchKey]*Watched
+	due    watchHeap
+	asked  []*Watched     // whose session has to be looked up
+	over   bool           // Run has returned: nothing is ended any more
 	ending sync.WaitGroup // grows under mu and until over only
 }
 
@@ -127,13 +127,15 @@ func (w *Watch) Add(s *Watched) {
 	}
 }
 
-func (w *Watch) recheck(s *Watched) {
-	if err := w.list.refusal(s.Identity); err != nil {
-		w.end(s, EndRevoked, AsRefusal(err))
+func (w *Watch) recheck(list ...*Watched) {
+	for _, s := range list {
+		if err := w.list.refusal(s.Identity); err != nil {
+			w.end(s, EndRevoked, AsRefusal(err))
+		}
 	}
 }
 
-// Remove forgets s. It may be ended at this very moment.
+// Remove forgets s, which may be ended at this very moment.
 func (w *Watch) Remove(s *Watched) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -216,18 +218,13 @@ func (w *Watch) revoked(r Revocation) {
 	}
 	var named []*Watched
 	w.mu.Lock()
-	for i, kind := range watchKinds {
-		if kind != r.Kind {
-			continue
-		}
-		for s := w.first[watchKey{kind, r.Issuer, r.ID}]; s != nil; s = s.linked[i].after {
+	if i := slices.Index(watchKinds[:], r.Kind); i >= 0 {
+		for s := w.first[watchKey{r.Kind, r.Issuer, r.ID}]; s != nil; s = s.linked[i].after {
 			named = append(named, s)
 		}
 	}
 	w.mu.Unlock()
-	for _, s := range named {
-		w.recheck(s) // a generation ends the tokens below it only
-	}
+	w.recheck(named...) // a generation ends the tokens below it only
 }
 
 // Recheck asks the list about everything that is watched, after the list was
@@ -241,9 +238,7 @@ func (w *Watch) Recheck() {
 		}
 	}
 	w.mu.Unlock()
-	for _, s := range all {
-		w.recheck(s)
-	}
+	w.recheck(all...)
 }
 
 // end ends s, unless it is over.
@@ -397,37 +392,9 @@ func (h *watchHeap) Push(x any) {
 }
 
 func (h *watchHeap) Pop() any {
-	old := *h
-	s := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
+	last := len(*h) - 1
+	s := (*h)[last]
+	(*h)[last], *h = nil, (*h)[:last]
 	s.place = -1
 	return s
-}
-
-// Alive tells until when the session of id is good without asking again: until
-// its access token of now has expired, an access token's life from now where
-// the browser is slow to refresh, and never beyond the session's own end. The
-// error is ErrSessionNotFound if the session is over.
-func (s *Service) Alive(ctx context.Context, id *Identity) (time.Time, error) {
-	if id.Issuer != "" {
-		return time.Time{}, ErrSessionNotFound // another issuer's sessions are unknown here
-	}
-	session, err := s.Sessions.SessionByID(ctx, id.Session)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("look up session: %w", err)
-	}
-	now := s.Now()
-	if session.UserID != id.ID || !now.Before(session.Expires) {
-		return time.Time{}, ErrSessionNotFound
-	}
-	life := s.Tokens.TTL + s.Tokens.Leeway
-	until := session.LastUsed.Add(life)
-	if !until.After(now) {
-		until = now.Add(life)
-	}
-	if until.After(session.Expires) {
-		until = session.Expires
-	}
-	return until, nil
 }

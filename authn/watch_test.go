@@ -371,3 +371,17 @@ func BenchmarkWatch(b *testing.B) {
 		}
 	})
 }
+
+// A Watch that was not told finds out by asking.
+func TestWatchRecheck(t *testing.T) {
+	b := newWatchBed(t)
+	b.open("tab", authn.Identity{ID: "ann", Token: "t1"})
+	b.open("other tab", authn.Identity{ID: "ann", Token: "t2"})
+	authn.NewWatch(b.RevocationList, nil, b.clock.Now) // is told from now on
+	b.revoke(authn.Revocation{Kind: authn.RevokeToken, ID: "t1", Expires: b.in(time.Hour)})
+	b.Recheck()
+	b.wants("tab revoked: token revoked")
+	if len(b.ended) > 0 {
+		t.Errorf("ended %q too", <-b.ended)
+	}
+}
