@@ -21,7 +21,6 @@ var unavailable = []struct {
 	{key: "revocation.consistency"},
 	{key: "revocation.max_staleness"},
 	{key: "revocation.on_stale"},
-	{key: "routes[].streams"},
 	{key: "routes[].load_balance"},
 	{key: "routes[].upstream[]", when: func(_ *Config, key string) bool { return !strings.HasSuffix(key, "[0]") }},
 	{key: "routes[].upstream[].weight"},

@@ -37,6 +37,11 @@ type exchange struct {
 	stripped  []string      // identity headers that the client brought
 	assertion string        // the signed identity assertion
 	failure   error         // what the ReverseProxy's ErrorHandler was told
+
+	streams *streams // where place is; nil until it is forwarded
+	place   streamPlace
+	cancel  context.CancelFunc // of the upstream's request; nil if it does not end with its identity
+	ended   *authn.Refusal     // why the gateway ended it in the middle
 }
 
 const maxHints = 20
@@ -140,33 +145,14 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	x.own(x.Header())
 	x.status = http.StatusSwitchingProtocols
-	counted := &countedConn{Conn: conn, bytes: &x.bytes}
-	return counted, bufio.NewReadWriter(rw.Reader, bufio.NewWriter(counted)), nil
+	upgraded := &upgradedConn{Conn: conn, bytes: &x.bytes}
+	x.opened(streamWebsocket, upgraded)
+	rw.Writer.Reset(upgraded)
+	return upgraded, rw, nil
 }
 
 // Unwrap lets http.ResponseController find deadlines.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
-
-// countedConn counts what is written to the client. ReverseProxy may still be
-// writing when its handler returns.
-type countedConn struct {
-	net.Conn
-	bytes *atomic.Int64
-}
-
-func (c *countedConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	c.bytes.Add(int64(n))
-	return n, err
-}
-
-// CloseWrite keeps half-closing possible, which ReverseProxy looks for.
-func (c *countedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
 
 // log writes the access log line. It holds no query, no token and no password.
 func (x *exchange) log(l *slog.Logger) {
@@ -229,7 +215,10 @@ func (x *exchange) verdict() (decision, reason string) {
 		ref := authn.AsRefusal(x.err)
 		return ref.Code, ref.Cause()
 	case x.decision.Route != nil:
-		return "forward", ""
+		if x.ended != nil {
+			reason = x.ended.Cause()
+		}
+		return "forward", reason
 	}
 	return "answer", ""
 }

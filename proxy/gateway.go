@@ -17,7 +17,8 @@
 //
 // Then [Gateway.forward]: strip what the client may not say, set who it is
 // (strip.go, identity.go, upstream.go), and hand the request to
-// httputil.ReverseProxy. One log line and one set of metrics follow, even after
+// httputil.ReverseProxy. What then goes on for long ends with its identity
+// (stream.go). One log line and one set of metrics follow, even after
 // a panic (exchange.go, metrics.go).
 //
 // # Why
@@ -31,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -45,6 +47,8 @@ type Options struct {
 	Log *slog.Logger // nil: slog.Default()
 	// Metrics counts requests. nil: nobody looks, they are counted all the same.
 	Metrics *Metrics
+	// Watch ends streams with the identity behind them. nil: nothing does.
+	Watch *authn.Watch
 }
 
 // Gateway answers every request, by the snapshot in use when it arrived. It is
@@ -55,6 +59,7 @@ type Gateway struct {
 	metrics    *Metrics
 	unrouted   *routeMetrics // for requests that no route took
 	transports *transports
+	streams    *streams
 }
 
 // New makes a Gateway without a snapshot.
@@ -65,8 +70,13 @@ func New(o Options) *Gateway {
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics("", "")
 	}
-	return &Gateway{log: o.Log, metrics: o.Metrics, unrouted: o.Metrics.route(""), transports: newTransports()}
+	return &Gateway{log: o.Log, metrics: o.Metrics, unrouted: o.Metrics.route(""), transports: newTransports(),
+		streams: &streams{watch: o.Watch, metrics: o.Metrics.streams, old: longAfter}}
 }
+
+// Run notices which exchanges have been open for so long that they end with
+// their identity, until ctx ends.
+func (g *Gateway) Run(ctx context.Context) { g.streams.run(ctx) }
 
 // NewSnapshot is [NewSnapshot] for a snapshot that this gateway can use: its
 // routes share the connections and metrics that survive a reload.
@@ -118,7 +128,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gateway) serve(s *Snapshot, x *exchange, r *http.Request) (err error) {
-	x.decision, err = s.Decide(r)
+	err = x.decide(s, r)
 	d := &x.decision
 	switch {
 	case err != nil:
@@ -126,16 +136,30 @@ func (g *Gateway) serve(s *Snapshot, x *exchange, r *http.Request) (err error) {
 	case d.Endpoint != nil: // /login, /userinfo, …: answered here
 		return g.answer(s, x, r)
 	case d.preflight != nil:
-		for name, values := range d.preflight {
-			x.Header()[name] = values
-		}
-		x.WriteHeader(http.StatusNoContent)
+		x.answerPreflight()
 		return nil
 	default:
 		return g.forward(s, x, r)
 	}
 }
 
+// decide and prepare are by themselves, so that what they need is off the stack
+// by the time of forwarding: with it, the stack of an idle stream would be twice
+// as large.
+//
+//go:noinline
+func (x *exchange) decide(s *Snapshot, r *http.Request) (err error) {
+	x.decision, err = s.Decide(r)
+	return err
+}
+
+//go:noinline
+func (x *exchange) answerPreflight() {
+	maps.Copy(x.Header(), x.decision.preflight)
+	x.WriteHeader(http.StatusNoContent)
+}
+
+//go:noinline
 func (s *Snapshot) allowOrigin(x *exchange, r *http.Request) {
 	if rt := x.decision.Route; rt != nil && rt.cors != nil {
 		rt.cors.apply(x.Header(), r.Header.Get("Origin"))
@@ -165,6 +189,18 @@ func (g *Gateway) answer(s *Snapshot, x *exchange, r *http.Request) error {
 
 // forward sends the request to its upstream.
 func (g *Gateway) forward(s *Snapshot, x *exchange, r *http.Request) error {
+	out, err := g.prepare(s, x, r)
+	if err != nil {
+		return err
+	}
+	x.decision.Route.handler.ServeHTTP(x, out)
+	return x.outcome(r)
+}
+
+// prepare is the request as its route's handler takes it.
+//
+//go:noinline
+func (g *Gateway) prepare(s *Snapshot, x *exchange, r *http.Request) (*http.Request, error) {
 	rt := x.decision.Route
 	limit := rt.MaxBodyBytes
 	if limit == 0 {
@@ -172,17 +208,27 @@ func (g *Gateway) forward(s *Snapshot, x *exchange, r *http.Request) error {
 	}
 	if limit > 0 {
 		if r.ContentLength > limit {
-			return authn.ErrBodyTooLarge.Because(fmt.Errorf("body of %d bytes, limit %d", r.ContentLength, limit))
+			return nil, authn.ErrBodyTooLarge.Because(fmt.Errorf("body of %d bytes, limit %d", r.ContentLength, limit))
 		}
 		r.Body = http.MaxBytesReader(x.ResponseWriter, r.Body, limit)
 	}
 	if err := x.assert(); err != nil {
-		return err
+		return nil, err
 	}
-	rt.handler.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	return r.WithContext(context.WithValue(g.streams.enter(r.Context(), x), exchangeKey{}, x)), nil
+}
+
+// outcome is why r got no answer from its upstream, or nil.
+func (x *exchange) outcome(r *http.Request) error {
+	ended := x.endedBy()
 	switch {
 	case x.failure == nil:
 		return nil
+	case ended != nil: // before there was an answer
+		if r.ProtoMajor == 1 {
+			x.Header()["Connection"] = []string{"close"} // what is left of the body is not waited for
+		}
+		return ended
 	case r.Context().Err() != nil:
 		x.abandon()
 	}
@@ -204,6 +250,7 @@ func (x *exchange) abandon() {
 // http.ErrAbortHandler when a copy breaks, and those requests belong in the log.
 func (g *Gateway) finish(x *exchange) {
 	p := recover()
+	g.streams.leave(x)
 	switch {
 	case p == nil:
 	case p == http.ErrAbortHandler:

@@ -48,6 +48,7 @@ type Metrics struct {
 	inFlight  prometheus.Gauge
 	refusals  map[string]prometheus.Counter // by code
 	stripped  prometheus.Counter
+	streams   *streamMetrics
 	events    *prometheus.CounterVec // event, outcome
 	loaded    prometheus.Gauge
 	loadedAt  prometheus.Gauge
@@ -118,6 +119,7 @@ func NewMetrics(version, commit string) *Metrics {
 	m.registry.MustRegister(m.requests, m.durations, m.upstreams, m.inFlight, m.stripped, m.events,
 		m.loaded, m.loadedAt, refusals, build, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.streams = newStreamMetrics(m.registry)
 	return m
 }
 

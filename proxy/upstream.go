@@ -233,6 +233,7 @@ func (x *exchange) answer(res *http.Response) error {
 	if rt.cors != nil {
 		rt.cors.apply(h, x.request.Header.Get("Origin"))
 	}
+	x.opened(kindOf(res), nil)
 	for _, set := range rt.response {
 		h[set.name] = []string{set.value}
 	}
