@@ -183,7 +183,7 @@ func (b *endBed) metric(name, value string) {
 		if time.Now().After(end) {
 			_, rest, _ := strings.Cut(w.Body.String(), "\n"+name)
 			line, _, _ := strings.Cut(rest, "\n")
-			b.t.Fatalf("%s is%s, want %s", name, line, value)
+			b.t.Fatalf("%s is%s, want %s; log:\n%s", name, line, value, b.log.String())
 		}
 	}
 }

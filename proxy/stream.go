@@ -137,11 +137,14 @@ func (x *exchange) opened(kind streamKind, conn *upgradedConn) {
 	x.streams.open(x, kind, conn)
 }
 
-// open makes x a stream, once. The caller holds the mutex of x's shard.
+// open makes x a stream, or another kind of stream. The caller holds the mutex of x's shard.
 func (ss *streams) open(x *exchange, kind streamKind, conn *upgradedConn) {
 	p := &x.place
 	if st := p.stream; st != nil {
 		// It grew old before its answer came.
+		ss.metrics.open[st.kind].Dec()
+		ss.metrics.open[kind].Inc()
+		st.kind = kind
 		st.mu.Lock()
 		st.conn = conn
 		st.mu.Unlock()

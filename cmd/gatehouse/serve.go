@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -79,8 +80,11 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	s.metrics.Revocations(func() int { entries, _, _ := s.stores.revocations.State(); return entries })
 
 	// Build.
-	s.gateway = proxy.New(proxy.Options{Log: s.log.Logger, Metrics: s.metrics})
+	watch := authn.NewWatch(s.stores.revocations, s.alive, time.Now)
+	running.Go(func() { _ = watch.Run(beside) })
+	s.gateway = proxy.New(proxy.Options{Log: s.log.Logger, Metrics: s.metrics, Watch: watch})
 	defer s.gateway.Close()
+	running.Go(func() { s.gateway.Run(beside) })
 	first, err := s.build(cfg, made)
 	if err != nil {
 		return err
@@ -147,6 +151,12 @@ func (s *server) use(g *generation) {
 	s.current.Store(g)
 	s.gateway.Use(g.snapshot)
 	s.front.use(g.cfg, g.certificates)
+}
+
+// alive asks for a stream's session as the configuration in use says: streams
+// stay when that changes.
+func (s *server) alive(ctx context.Context, id *authn.Identity) (time.Time, error) {
+	return s.current.Load().accounts.service.Alive(ctx, id)
 }
 
 // drain lets what is in flight finish and reports whether a second signal cut
