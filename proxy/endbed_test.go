@@ -189,7 +189,7 @@ func (b *endBed) metric(name, value string) {
 }
 
 // closes1008 reads until the connection ends, as it must, with 1008.
-func (b *endBed) closes1008(c *websocket.Conn) {
+func (b *endBed) closes1008(c *websocket.Conn, reason string) {
 	b.t.Helper()
 	for {
 		_, _, err := c.Read(withTimeoutTB(b.t))
@@ -197,8 +197,8 @@ func (b *endBed) closes1008(c *websocket.Conn) {
 			continue
 		}
 		var closed websocket.CloseError
-		if !errors.As(err, &closed) || closed.Code != websocket.StatusPolicyViolation || closed.Reason != goodbyeText {
-			b.t.Errorf("the websocket ends with %v, want close frame 1008", err)
+		if !errors.As(err, &closed) || closed.Code != websocket.StatusPolicyViolation || closed.Reason != reason {
+			b.t.Errorf("the websocket ends with %v, want close frame 1008 %q", err, reason)
 		}
 		return
 	}

@@ -37,7 +37,7 @@ func TestWebsocketEndsWhenRevoked(t *testing.T) {
 			ws := b.dial(c.header)
 			b.metric(`gatehouse_streams_open{kind="websocket"}`, "2")
 			at := b.revoke(c.kind, c.id)
-			b.closes1008(ws)
+			b.closes1008(ws, "The token was revoked")
 			b.within(at, "the client was told")
 			<-gone
 			b.within(at, "the upstream was told")
@@ -256,7 +256,7 @@ func TestHundredsEndAtOnce(t *testing.T) {
 	at := b.revoke(authn.RevokeUser, "ann")
 	var reading sync.WaitGroup
 	for _, c := range sockets {
-		reading.Go(func() { b.closes1008(c) })
+		reading.Go(func() { b.closes1008(c, "The token was revoked") })
 	}
 	for _, body := range bodies {
 		reading.Go(func() { io.Copy(io.Discard, body) })

@@ -68,7 +68,7 @@ func TestStreamsEndWhenExpired(t *testing.T) {
 		}
 	})
 	program, browser := b.dial(bearer("program")), b.dial(cookie("browser"))
-	b.closes1008(program)
+	b.closes1008(program, "The token expired")
 	if time.Now().Before(expires) {
 		t.Error("the program's stream ended before its token expired")
 	}

@@ -146,8 +146,9 @@ func wholeFrames(b []byte) bool {
 func TestGoodbyeIsAFrame(t *testing.T) {
 	f := new(frames)
 	f.pass([]byte(switched))
-	f.pass(goodbye)
-	if f.state != afterClose || !bytes.HasSuffix(goodbye, []byte("\x03\xf0"+goodbyeText)) {
-		t.Errorf("the goodbye %x leads to state %d, want a close frame with 1008", goodbye, f.state)
+	said := goodbye("The token expired")
+	f.pass(said)
+	if f.state != afterClose || !bytes.HasSuffix(said, []byte("\x03\xf0The token expired")) {
+		t.Errorf("the goodbye %x leads to state %d, want a close frame with 1008", said, f.state)
 	}
 }

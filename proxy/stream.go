@@ -252,7 +252,7 @@ func (st *stream) end(reason authn.EndReason, why *authn.Refusal) {
 	st.mu.Unlock()
 	st.counted.ended.WithLabelValues(string(reason)).Inc()
 	if conn != nil {
-		conn.sayGoodbye()
+		conn.sayGoodbye(why.Description)
 	}
 	// This closes the upstream's side. The handler fails then, which closes the
 	// client's: a connection of HTTP/1, a stream of HTTP/2.
@@ -302,9 +302,10 @@ type upgradedConn struct {
 }
 
 // goodbye is a close frame: 1008, policy violation (RFC 6455, section 7.4.1).
-var goodbye = append([]byte{0x88, 2 + byte(len(goodbyeText)), 1008 >> 8, 1008 & 0xff}, goodbyeText...)
-
-const goodbyeText = "signed out"
+// The reason is text of the gateway's own, shorter than the 123 bytes that fit.
+func goodbye(reason string) []byte {
+	return append([]byte{0x88, 2 + byte(len(reason)), 1008 >> 8, 1008 & 0xff}, reason...)
+}
 
 func (c *upgradedConn) Write(b []byte) (int, error) {
 	c.mu.Lock()
@@ -320,14 +321,14 @@ func (c *upgradedConn) Write(b []byte) (int, error) {
 
 // sayGoodbye sends a close frame if one may stand here. A client that does not
 // read is not waited for.
-func (c *upgradedConn) sayGoodbye() {
+func (c *upgradedConn) sayGoodbye(reason string) {
 	c.Conn.SetWriteDeadline(time.Now().Add(farewell))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.said || !c.frames.between() {
 		return
 	}
-	n, err := c.Conn.Write(goodbye)
+	n, err := c.Conn.Write(goodbye(reason))
 	c.bytes.Add(int64(n))
 	if c.said = err == nil; c.said {
 		c.CloseWrite()
