@@ -189,6 +189,15 @@ func testStreams(t *testing.T, bin string) {
 		t.Fatalf("websocket handshake of the app's own page = %d, want 101", status)
 	}
 	own.CloseNow()
+	other := gw.register(t, "bob@example.com")
+	bobs, status := dial(http.Header{"Authorization": {"Bearer " + other.token}})
+	if status != http.StatusSwitchingProtocols {
+		t.Fatalf("bob's websocket handshake = %d, want 101", status)
+	}
+	other.want(t, 204, "POST", "/logout", "")
+	if _, _, err := bobs.Read(ctx); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
+		t.Errorf("bob's websocket after the logout: %v, want close frame 1008", err)
+	}
 
 	// The first event must be here while the stream is open.
 	for path, want := range map[string]string{"/events": "data: 1 for ann@example.com\n", "/events/status": "data: 1 for \n"} {

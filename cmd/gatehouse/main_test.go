@@ -13,13 +13,14 @@ import (
 	"gatehouse/authn/authntest"
 )
 
-// TestMain makes the test binary three programs that scripts can call: the
-// gateway itself, a client and an app that stands behind the gateway.
+// TestMain makes the test binary programs that scripts can call: the gateway
+// itself, clients and an app that stands behind the gateway.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"gatehouse": main,
 		"http":      httpMain,
 		"app":       appMain,
+		"stream":    streamMain,
 	})
 }
 
@@ -33,6 +34,8 @@ func TestMain(m *testing.M) {
 //	http [flags] METHOD URL ['Name: value'…] [body]
 //	                      prints status, header and body; see runHTTP
 //	app ADDRESS           an app whose answers can be held back; see appMain
+//	stream URL ['Name: value'…]
+//	                      prints how a stream ends; see streamMain
 func TestScripts(t *testing.T) {
 	testscript.Run(t, scripts("script", nil))
 }

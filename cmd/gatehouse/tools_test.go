@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -22,6 +23,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // httpMain is runHTTP as a program.
@@ -164,7 +167,8 @@ func ask(client *http.Client, args []string) (got response, err error) {
 
 // appMain is an app behind the gateway at the address in its argument. /hold
 // answers "held" once somebody asked for /release; /holding says how many wait
-// there. Everything else is "hello from PATH".
+// there. /ws is a websocket and /events an event stream, on which nothing comes
+// after the first word. Everything else is "hello from PATH".
 func appMain() {
 	var mu sync.Mutex
 	holding, released := 0, make(chan struct{})
@@ -184,11 +188,72 @@ func appMain() {
 		defer mu.Unlock()
 		fmt.Fprintln(w, "holding", holding)
 	})
+	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
+		if c, err := websocket.Accept(w, r, nil); err == nil {
+			defer c.CloseNow()
+			_ = c.Write(r.Context(), websocket.MessageText, []byte("hello"))
+			_, _, _ = c.Read(r.Context())
+		}
+	})
+	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: hello\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
 	release := sync.OnceFunc(func() { close(released) })
 	mux.HandleFunc("/release", func(http.ResponseWriter, *http.Request) { release() })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello from", r.URL.Path) })
 	fmt.Fprintln(os.Stderr, http.ListenAndServe(os.Args[1], mux))
 	os.Exit(1)
+}
+
+// streamMain opens the stream at its URL, a websocket if that is ws://, and
+// prints how it ends: "closed 1008 REASON" for a close frame, or "cut".
+func streamMain() {
+	header := http.Header{}
+	for _, line := range os.Args[2:] {
+		name, value, _ := strings.Cut(line, ": ")
+		header.Add(name, value)
+	}
+	how, err := watchStream(os.Args[1], header)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(how)
+}
+
+func watchStream(url string, header http.Header) (how string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if strings.HasPrefix(url, "ws:") {
+		c, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPHeader: header})
+		if err != nil {
+			return "", err
+		}
+		for err == nil {
+			_, _, err = c.Read(ctx)
+		}
+		if closed := (websocket.CloseError{}); errors.As(err, &closed) {
+			return fmt.Sprintf("closed %d %s", closed.Code, closed.Reason), ctx.Err()
+		}
+		return "cut", ctx.Err()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header = header
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	if _, err = io.Copy(io.Discard, res.Body); err == nil {
+		return res.Status, nil
+	}
+	return "cut", ctx.Err()
 }
 
 // A pair is a self-signed certificate and its key.
