@@ -274,3 +274,17 @@ func TestHundredsEndAtOnce(t *testing.T) {
 		t.Errorf("the websocket of somebody else: %v", err)
 	}
 }
+
+// What an ordinary request pays so that it could be ended.
+func BenchmarkEnterLeave(b *testing.B) {
+	bed := newEndBedOld(b, oneRoute("http://127.0.0.1:9"), longAfter)
+	s := bed.gateway.snapshot.Load()
+	ctx, cancel := context.WithCancel(b.Context()) // as that of a request
+	defer cancel()
+	b.ReportAllocs()
+	for b.Loop() {
+		x := &exchange{snapshot: s, decision: Decision{Route: s.routes[0], Identity: people["ann"]}, start: time.Now()}
+		bed.gateway.streams.enter(ctx, x)
+		bed.gateway.streams.leave(x)
+	}
+}
