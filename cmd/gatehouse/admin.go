@@ -97,10 +97,7 @@ func (s *server) readiness(ctx context.Context) readiness {
 	defer cancel()
 	var databaseErr error
 	r.Database = componentStatus{Status: "none"}
-	if s.stores.db != nil {
-		databaseErr = s.stores.db.Ping(ctx)
-		r.Database = statusOf(databaseErr)
-	}
+	databaseErr = s.stores.ping(ctx)
 
 	entries, lastRead, revocationErr := s.stores.revocations.State()
 	r.Revocation = revocationStatus{statusOf(revocationErr), entries, lastRead}
@@ -143,7 +140,7 @@ func (s *server) failures(ctx context.Context) map[string]string {
 	failures := map[string]string{}
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	if err := s.stores.db.Ping(ctx); err != nil {
+	if err := s.stores.ping(ctx); err != nil {
 		failures["database"] = err.Error()
 	}
 	if _, _, err := s.stores.revocations.State(); err != nil {

@@ -97,6 +97,14 @@ func openStoresToServe(ctx context.Context, cfg *config.Config) (*stores, error)
 	return s, nil
 }
 
+// ping says why the database does not answer; without one there is no why.
+func (s *stores) ping(ctx context.Context) error {
+	if s.db == nil {
+		return nil
+	}
+	return s.db.Ping(ctx)
+}
+
 func (s *stores) Close() error {
 	if s.db == nil {
 		return nil
