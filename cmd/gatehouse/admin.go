@@ -95,9 +95,11 @@ func (s *server) readiness(ctx context.Context) readiness {
 	}
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	var databaseErr error
-	r.Database = componentStatus{Status: "none"}
-	databaseErr = s.stores.ping(ctx)
+	databaseErr := s.stores.ping(ctx)
+	r.Database = statusOf(databaseErr)
+	if s.stores.db == nil {
+		r.Database.Status = "none"
+	}
 
 	entries, lastRead, revocationErr := s.stores.revocations.State()
 	r.Revocation = revocationStatus{statusOf(revocationErr), entries, lastRead}
