@@ -3,8 +3,8 @@
 GO      ?= go
 FUZZTIME ?= 10s
 # What the end-to-end tests start, from the distribution's packages.
-PROGRAMS := radicale prometheus htpasswd curl postgres
-PACKAGES := radicale prometheus apache2-utils curl ca-certificates postgresql
+PROGRAMS := radicale prometheus htpasswd curl postgres redis-server redis-sentinel redis-cli
+PACKAGES := radicale prometheus apache2-utils curl ca-certificates postgresql redis-server redis-sentinel redis-tools
 
 .DEFAULT_GOAL := build
 .PHONY: run test lint check bench fuzz build setup

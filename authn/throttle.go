@@ -24,6 +24,7 @@ type Throttle struct {
 	attempts int
 	window   time.Duration
 	now      func() time.Time
+	shared   SharedThrottle // nil: counts for itself
 
 	mu        sync.Mutex
 	waiting   int
@@ -57,6 +58,7 @@ func NewThrottle(attempts int, window time.Duration, now func() time.Time) *Thro
 type attempt struct {
 	throttle *Throttle
 	counters []*counter
+	shared   []ThrottleCount // nil: not counted together with others
 }
 
 // login admits a try of a password for account. The error is
@@ -94,6 +96,11 @@ type want struct {
 }
 
 func (t *Throttle) admit(ctx context.Context, wants ...want) (attempt, error) {
+	if t.shared != nil {
+		if a, answered, err := t.admitShared(ctx, wants); answered {
+			return a, err
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for {
@@ -122,13 +129,24 @@ func (t *Throttle) admit(ctx context.Context, wants ...want) (attempt, error) {
 			return attempt{}, ctx.Err()
 		}
 	}
+	return t.begin(wants), nil
+}
+
+// count begins an attempt that others have admitted.
+func (t *Throttle) count(wants []want) attempt {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.begin(wants)
+}
+
+func (t *Throttle) begin(wants []want) attempt {
 	a := attempt{throttle: t}
 	for _, w := range wants {
 		c := w.in.get(w.key, t.now(), t.window)
 		c.pending++
 		a.counters = append(a.counters, c)
 	}
-	return a, nil
+	return a
 }
 
 // room finds a counter that has none until attempts under way have ended, or
@@ -151,12 +169,12 @@ func (t *Throttle) room(wants []want) (full *counter, err error) {
 }
 
 // failed counts the attempt.
-func (a attempt) failed() { a.settle(func(c *counter) { c.failures++ }) }
+func (a attempt) failed() { a.settle(AttemptFailed, func(c *counter) { c.failures++ }) }
 
 // passed clears what the pair had counted. The address keeps its failures: who
 // has one account must not earn guesses at others by logging in to it.
 func (a attempt) passed() {
-	a.settle(func(c *counter) {
+	a.settle(AttemptPassed, func(c *counter) {
 		if c == a.counters[0] {
 			c.failures = 0
 		}
@@ -164,12 +182,13 @@ func (a attempt) passed() {
 }
 
 // dropped leaves no trace: nobody learned whether the password was right.
-func (a attempt) dropped() { a.settle(func(*counter) {}) }
+func (a attempt) dropped() { a.settle(AttemptDropped, func(*counter) {}) }
 
-func (a attempt) settle(change func(*counter)) {
+func (a attempt) settle(outcome AttemptOutcome, change func(*counter)) {
 	if a.throttle == nil {
 		return
 	}
+	a.settleShared(outcome)
 	a.throttle.mu.Lock()
 	defer a.throttle.mu.Unlock()
 	for _, c := range a.counters {

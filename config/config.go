@@ -171,7 +171,7 @@ type ClaimMap struct {
 
 // Revocation says where the list of revoked tokens lives.
 type Revocation struct {
-	Store        string        `yaml:"store"` // embedded, redis
+	Store        string        `yaml:"store"` // embedded (in the users database), redis
 	Redis        Redis         `yaml:"redis"`
 	Consistency  string        `yaml:"consistency"` // fast, strict
 	MaxStaleness time.Duration `yaml:"max_staleness"`
@@ -180,9 +180,9 @@ type Revocation struct {
 
 // Redis is how to reach the shared revocation list.
 type Redis struct {
-	URL        string   `yaml:"url"`
-	Addresses  []string `yaml:"addresses"`
-	MasterName string   `yaml:"master_name"`
+	URL        string   `yaml:"url"`         // redis://, rediss://, unix://; may hold a password
+	Addresses  []string `yaml:"addresses"`   // instead of URL: HOST:PORT or rediss://HOST:PORT
+	MasterName string   `yaml:"master_name"` // Addresses are Sentinels
 	Username   string   `yaml:"username"`
 	Password   Secret   `yaml:"password"`
 	Prefix     string   `yaml:"prefix"`

@@ -16,11 +16,6 @@ var unavailable = []struct {
 }{
 	{key: "tls.acme"},
 	{key: "endpoints.templates_dir"},
-	{key: "revocation.store", name: "revocation.store: redis", when: func(c *Config, _ string) bool { return c.Revocation.Store == "redis" }},
-	{key: "revocation.redis"},
-	{key: "revocation.consistency"},
-	{key: "revocation.max_staleness"},
-	{key: "revocation.on_stale"},
 	{key: "routes[].load_balance"},
 	{key: "routes[].upstream[]", when: func(_ *Config, key string) bool { return !strings.HasSuffix(key, "[0]") }},
 	{key: "routes[].upstream[].weight"},

@@ -140,6 +140,7 @@ func (v *validator) validate() {
 	v.users()
 	v.tokens()
 	v.trustedIssuers()
+	v.revocation()
 	v.identity()
 	v.routes()
 	v.tests()

@@ -308,7 +308,7 @@ func rawUpgrade(t testing.TB, addr, token string) (net.Conn, *bufio.Reader) {
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(60 * time.Second))
-	fmt.Fprintf(conn, "GET /ws HTTP/1.1\r\nHost: gw.example\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", token)
+	fmt.Fprintf(conn, "GET /ws HTTP/1.1\r\nHost: gw.example\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", token)
 	br := bufio.NewReaderSize(conn, 512)
 	res, err := http.ReadResponse(br, nil)
 	if err != nil || res.StatusCode != 101 {

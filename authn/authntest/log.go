@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,11 +95,15 @@ func TestRevocationLog(t *testing.T, open func(t *testing.T) authn.RevocationLog
 	t.Run("none is missed while others append", func(t *testing.T) {
 		log := open(t)
 		const n = 200
-		go parallel(n, func(i int) bool {
-			if err := log.Append(ctx, entry(i)); err != nil {
-				t.Errorf("Append = %v", err)
-			}
-			return true
+		var appending sync.WaitGroup
+		defer appending.Wait()
+		appending.Go(func() {
+			parallel(n, func(i int) bool {
+				if err := log.Append(ctx, entry(i)); err != nil {
+					t.Errorf("Append = %v", err)
+				}
+				return true
+			})
 		})
 		seen := make(map[string]bool)
 		cursor := ""

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"net/http/pprof"
 	"sync"
 	"time"
 
+	"gatehouse/authn"
 	"gatehouse/config"
 )
 
@@ -127,9 +129,11 @@ func (s *server) report(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	failing := map[string]string{}
+	var counts authn.RevocationCounts
 	for {
 		select {
 		case <-tick.C:
+			s.reportLosses(&counts)
 			s.reportChanges(failing, s.failures(ctx))
 		case <-ctx.Done():
 			return
@@ -145,7 +149,8 @@ func (s *server) failures(ctx context.Context) map[string]string {
 	if err := s.stores.ping(ctx); err != nil {
 		failures["database"] = err.Error()
 	}
-	if _, _, err := s.stores.revocations.State(); err != nil {
+	// A log that is not settled answers: the gateway only waits for others.
+	if _, _, err := s.stores.revocations.State(); err != nil && !errors.Is(err, authn.ErrLogUnsettled) {
 		failures["revocation"] = err.Error()
 	}
 	for _, is := range s.current.Load().accounts.issuers.State() {

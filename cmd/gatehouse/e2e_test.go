@@ -26,6 +26,7 @@ func TestEndToEnd(t *testing.T) {
 		{"jwks-upstream", testJWKSUpstream},
 		{"trusted-issuer", testTrustedIssuer},
 		{"tls", testTLS},
+		{"two-replicas", testTwoReplicas},
 		{"sidecar", testSidecar},
 		{"replicas", testReplicas},
 		{"container", testContainer},

@@ -177,6 +177,7 @@ func needsRestart(old, next *config.Config) error {
 		{"data_dir", old.DataDir, next.DataDir},
 		{"users.database", old.Users.Database, next.Users.Database}, // never shown, it may hold a password
 		{"revocation.store", old.Revocation.Store, next.Revocation.Store},
+		{"revocation.redis", redisIdentity(old), redisIdentity(next)},
 	} {
 		if k.old == k.next {
 			continue

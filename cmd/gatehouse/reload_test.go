@@ -192,7 +192,7 @@ func TestNeedsRestart(t *testing.T) {
 // that is refused.
 func TestThrottleSurvivesReload(t *testing.T) {
 	dir := t.TempDir()
-	stores, err := openStores(t.Context(), parse(t, "data_dir: "+dir))
+	stores, err := openStoresToServe(t.Context(), parse(t, "data_dir: "+dir))
 	if err != nil {
 		t.Fatal(err)
 	}

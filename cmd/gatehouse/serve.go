@@ -77,6 +77,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	defer running.Wait()
 	defer stop()
 	running.Go(func() { _ = s.stores.revocations.Follow(beside) }) // its State is in /readyz
+	s.metrics.RevocationLog(s.stores.revocations)
 	s.metrics.Revocations(func() int { entries, _, _ := s.stores.revocations.State(); return entries })
 
 	// Build.
@@ -112,6 +113,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	running.Go(func() { s.reloads(beside) })
 	running.Go(func() { s.watch(beside) })
 	running.Go(func() { s.report(beside) })
+	running.Go(func() { s.warnOfRedis(beside) })
 	failed := make(chan error, 2)
 	go func() { failed <- s.front.run() }()
 	if admin != nil {
@@ -147,6 +149,7 @@ func (s *server) use(g *generation) {
 		s.log.LogAttrs(context.Background(), slog.LevelWarn, "configuration warning", problemAttrs("warning", w)...)
 	}
 	s.stores.use(g.accounts)
+	s.stores.revocations.Use(revocationPolicy(g.cfg))
 	g.start()
 	s.current.Store(g)
 	s.gateway.Use(g.snapshot)

@@ -128,7 +128,7 @@ func TestAnnouncedCommands(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	cfg := parse(t, "data_dir: "+t.TempDir())
-	stores, err := openStores(t.Context(), cfg)
+	stores, err := openStoresToServe(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestReadiness(t *testing.T) {
 // A list that was never read is not taken for an empty one.
 func TestReadinessWithoutRevocations(t *testing.T) {
 	cfg := parse(t, "data_dir: "+t.TempDir())
-	stores, err := openStores(t.Context(), cfg)
+	stores, err := openStoresToServe(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

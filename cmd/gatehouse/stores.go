@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gatehouse/authn"
+	"gatehouse/authn/redisstore"
 	"gatehouse/authn/sqlstore"
 	"gatehouse/config"
 )
@@ -18,7 +19,8 @@ import (
 type stores struct {
 	db          *sqlstore.Store // nil with users.database none
 	revocations *authn.RevocationList
-	counters    counters // of the configuration in use
+	redis       *redisstore.Log // nil: revocation.store is embedded
+	counters    counters        // of the configuration in use
 }
 
 // counters go on counting over a reload, unless it changes what they count by.
@@ -29,10 +31,15 @@ type counters struct {
 	bcryptCost     int
 }
 
-// next is what cfg counts with: c, where cfg does not want another.
-func (c counters) next(cfg *config.Config) counters {
+// next is what cfg counts with: what is counted with now, where cfg does not
+// want another.
+func (s *stores) next(cfg *config.Config) counters {
+	c := s.counters
 	if t := cfg.Users.Throttle; c.throttle == nil || c.throttleConfig != t {
 		c.throttle, c.throttleConfig = authn.NewThrottle(t.Attempts, t.Window, time.Now), t
+		if s.redis != nil {
+			c.throttle.Share(s.redis.Throttle())
+		}
 	}
 	if cost := cfg.Users.BcryptCost; c.hasher == nil || c.bcryptCost != cost {
 		c.hasher, c.bcryptCost = authn.NewHasher(cost), cost
@@ -40,24 +47,11 @@ func (c counters) next(cfg *config.Config) counters {
 	return c
 }
 
-// openStores opens the databases that cfg names and reads every revocation, so
-// that none is forgotten by the first request.
+// openStores opens what cfg names for a command or a gateway. Nothing of the
+// revocations is read yet: making one needs no list of the others.
 func openStores(ctx context.Context, cfg *config.Config) (*stores, error) {
-	s, err := openDatabase(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.revocations.Load(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-// openDatabase is openStores for who asks about no revocation. Making one needs
-// no list of the others.
-func openDatabase(ctx context.Context, cfg *config.Config) (*stores, error) {
 	if !cfg.KeepsAccounts() {
-		return &stores{revocations: authn.NewRevocationList(authn.NoLog{}, time.Now)}, nil
+		return newStores(cfg, nil)
 	}
 	url, err := databaseURL(cfg)
 	if err != nil {
@@ -67,33 +61,44 @@ func openDatabase(ctx context.Context, cfg *config.Config) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stores{db: db, revocations: authn.NewRevocationList(db, time.Now)}, nil
+	return newStores(cfg, db)
 }
 
-// serverWait is how long the start waits for a database server. One that is
-// well answers before the first request comes; for another nobody has to wait
-// to be told so.
+// serverWait is how long the start waits for a server. One that is well answers
+// before the first request comes; for another nobody has to wait to be told so.
 const serverWait = 300 * time.Millisecond
 
-// openStoresToServe is openStores for a gateway, which does not end because its
-// database server is away: it refuses what it cannot decide, says why in
-// /readyz, and comes good by itself.
+// openStoresToServe is openStores for a gateway, and reads every revocation, so
+// that none is forgotten by the first request. It does not fail because a server
+// is away: the gateway refuses what it cannot decide, says why in /readyz, and
+// comes good by itself.
 func openStoresToServe(ctx context.Context, cfg *config.Config) (*stores, error) {
 	url, err := databaseURL(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if url == "" || strings.HasPrefix(url, "sqlite:") {
-		return openStores(ctx, cfg)
+	onServer := url != "" && !strings.HasPrefix(url, "sqlite:")
+	var s *stores
+	if onServer {
+		var db *sqlstore.Store
+		if db, err = sqlstore.OpenLater(ctx, url, serverWait); err == nil {
+			s, err = newStores(cfg, db)
+		}
+	} else {
+		s, err = openStores(ctx, cfg)
 	}
-	db, err := sqlstore.OpenLater(ctx, url, serverWait)
 	if err != nil {
 		return nil, err
 	}
-	s := &stores{db: db, revocations: authn.NewRevocationList(db, time.Now)}
-	ctx, cancel := context.WithTimeout(ctx, serverWait)
-	defer cancel()
-	_ = s.revocations.Load(ctx) // whoever follows the list goes on with it
+	if onServer || s.redis != nil {
+		ctx, cancel := context.WithTimeout(ctx, serverWait)
+		defer cancel()
+		_ = s.revocations.Load(ctx) // whoever follows the list goes on with it
+		return s, nil
+	}
+	if err := s.revocations.Load(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 
@@ -106,10 +111,14 @@ func (s *stores) ping(ctx context.Context) error {
 }
 
 func (s *stores) Close() error {
-	if s.db == nil {
-		return nil
+	var err error
+	if s.redis != nil {
+		err = s.redis.Close()
 	}
-	return s.db.Close()
+	if s.db != nil {
+		err = errors.Join(err, s.db.Close())
+	}
+	return err
 }
 
 // databaseURL is users.database as sqlstore wants it; "" for none. It asks no
@@ -193,6 +202,8 @@ func (a *app) openVerifier(ctx context.Context) (*accounts, error) {
 		if err != nil {
 			return nil, err
 		}
+		ctx, cancel := context.WithTimeout(ctx, commandPatience)
+		defer cancel()
 		if err := s.revocations.Load(ctx); err != nil {
 			return nil, err
 		}
@@ -205,7 +216,7 @@ func (a *app) openAs(ctx context.Context, build func(*stores, *config.Config) (*
 	if err != nil {
 		return nil, err
 	}
-	s, err := openDatabase(ctx, cfg)
+	s, err := openStores(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +257,7 @@ func (s *stores) verifying(cfg *config.Config, keys *authn.KeySet) (*accounts, e
 
 // withKeys makes the service that cfg describes, with keys for its tokens.
 func (s *stores) withKeys(cfg *config.Config, keys *authn.KeySet) *accounts {
-	counters := s.counters.next(cfg)
+	counters := s.next(cfg)
 	tokens := &authn.Tokens{
 		Keys:     keys,
 		Issuer:   cfg.Tokens.Issuer,
