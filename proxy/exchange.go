@@ -28,15 +28,16 @@ type exchange struct {
 	decision Decision
 	err      error // why the request was refused or failed
 
-	hints     int           // 1xx answers of the upstream
-	status    int           // 0 until the answer begins
-	bytes     atomic.Int64  // of the answer's body, or through an upgraded connection
-	aborted   bool          // the answer was cut short
-	forwarded time.Time     // when the upstream was asked
-	upstream  time.Duration // until its response header
-	stripped  []string      // identity headers that the client brought
-	assertion string        // the signed identity assertion
-	failure   error         // what the ReverseProxy's ErrorHandler was told
+	hints     int                       // 1xx answers of the upstream
+	status    int                       // 0 until the answer begins
+	bytes     atomic.Int64              // of the answer's body, or through an upgraded connection
+	aborted   bool                      // the answer was cut short
+	forwarded time.Time                 // when the upstream was asked
+	upstream  time.Duration             // until its response header
+	stripped  []string                  // identity headers that the client brought
+	assertion string                    // the signed identity assertion
+	failure   error                     // what the ReverseProxy's ErrorHandler was told
+	misframed atomic.Pointer[violation] // found by the Guard in the request's body
 
 	streams *streams // where place is; nil until it is forwarded
 	place   streamPlace
@@ -145,7 +146,7 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	x.own(x.Header())
 	x.status = http.StatusSwitchingProtocols
-	upgraded := &upgradedConn{Conn: conn, bytes: &x.bytes}
+	upgraded := &upgradedConn{Conn: conn, early: rw.Reader, bytes: &x.bytes}
 	x.opened(streamWebsocket, upgraded)
 	rw.Writer.Reset(upgraded)
 	return upgraded, rw, nil

@@ -195,6 +195,8 @@ func testGateway(t testing.TB, yaml string) (*httptest.Server, *syncBuffer) {
 	server := httptest.NewUnstartedServer(g)
 	server.Config.DisableGeneralOptionsHandler = true
 	server.Config.ErrorLog = ErrorLog(slog.New(slog.NewTextHandler(logged, nil)))
+	server.Config.ConnState = GuardState
+	server.Listener = &guardedListener{server.Listener, &Guard{Log: g.log, Metrics: g.metrics}, nil}
 	server.Start()
 	t.Cleanup(server.Close)
 	return server, logged

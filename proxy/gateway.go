@@ -212,6 +212,9 @@ func (g *Gateway) prepare(s *Snapshot, x *exchange, r *http.Request) (*http.Requ
 		}
 		r.Body = http.MaxBytesReader(x.ResponseWriter, r.Body, limit)
 	}
+	if r.ContentLength < 0 && r.ProtoMajor == 1 {
+		r.Body = &chunkedBody{r.Body, x}
+	}
 	if err := x.assert(); err != nil {
 		return nil, err
 	}
@@ -229,6 +232,9 @@ func (x *exchange) outcome(r *http.Request) error {
 			x.Header()["Connection"] = []string{"close"} // what is left of the body is not waited for
 		}
 		return ended
+	case x.misframed.Load() != nil:
+		// The request's context has ended as well: reading failed.
+		return authn.ErrInvalidRequest.Because(x.misframed.Load()).Saying("The request body could not be read")
 	case r.Context().Err() != nil:
 		x.abandon()
 	}

@@ -64,6 +64,11 @@ func (s *Snapshot) refuse(x *exchange, r *http.Request, err error) {
 	ref := authn.AsRefusal(err)
 	status := Status(ref)
 	h := x.Header()
+	if r.ContentLength != 0 {
+		// net/http reads what is left of the body, up to 256 kB, before it lets the
+		// answer out: from a client that sends nothing, for ever.
+		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now().Add(drainTime))
+	}
 	for name := range h { // what a half-made answer has left
 		if name != "X-Request-Id" && name != "Allow" && name != "Vary" && name != "Set-Cookie" && !strings.HasPrefix(name, "Access-Control-") {
 			delete(h, name)
@@ -106,12 +111,15 @@ func (s *Snapshot) refuse(x *exchange, r *http.Request, err error) {
 	h.Set("Content-Type", "application/json")
 	x.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		json.NewEncoder(x).Encode(struct {
-			Error     string `json:"error"`
-			Message   string `json:"message"`
-			RequestID string `json:"request_id"`
-		}{ref.Code, ref.Message, x.id})
+		json.NewEncoder(x).Encode(errorBody{ref.Code, ref.Message, x.id})
 	}
+}
+
+// errorBody is what programs get.
+type errorBody struct {
+	Error     string `json:"error"`
+	Message   string `json:"message"`
+	RequestID string `json:"request_id"`
 }
 
 // challenge is the WWW-Authenticate value (RFC 6750, section 3). A request
@@ -172,6 +180,10 @@ var (
 	errorPolicy = "default-src 'none'; style-src 'sha256-" + styleHash(errorStyle) +
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+// drainTime is how long the body of a refused request may take to arrive. The
+// connection is closed if it does not.
+const drainTime = time.Second
 
 // retryLater is how long a client should wait where the gateway cannot tell.
 const retryLater = time.Second

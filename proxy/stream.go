@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -294,6 +295,10 @@ func kindOf(res *http.Response) streamKind {
 // it may say goodbye.
 type upgradedConn struct {
 	net.Conn
+	// early is what net/http has read already, a first frame that did not wait
+	// for the 101; nil once it is empty, since it would stay as long as the
+	// stream. Only the one reader looks at it.
+	early *bufio.Reader
 	bytes *atomic.Int64 // ReverseProxy may still be writing when its handler returns
 
 	mu     sync.Mutex
@@ -305,6 +310,16 @@ type upgradedConn struct {
 // The reason is text of the gateway's own, shorter than the 123 bytes that fit.
 func goodbye(reason string) []byte {
 	return append([]byte{0x88, 2 + byte(len(reason)), 1008 >> 8, 1008 & 0xff}, reason...)
+}
+
+func (c *upgradedConn) Read(b []byte) (int, error) {
+	if c.early != nil {
+		if n := c.early.Buffered(); n > 0 {
+			return c.early.Read(b[:min(n, len(b))])
+		}
+		c.early = nil
+	}
+	return c.Conn.Read(b)
 }
 
 func (c *upgradedConn) Write(b []byte) (int, error) {

@@ -153,6 +153,9 @@ func (s *Snapshot) rewrite(out, in *http.Request, x *exchange) (forged []string)
 		delete(h, "Upgrade")
 		delete(h, "Connection")
 	}
+	if in.ContentLength == 0 {
+		delete(h, "Expect") // of nothing: RFC 9110, section 10.1.1, forbids it
+	}
 	s.passTrailers(out, in)
 
 	setForwarded(h, in, x.peer, &d.location)
