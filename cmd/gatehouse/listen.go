@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"gatehouse/config"
+	"gatehouse/proxy"
 )
 
 // listen opens a TCP address of the configuration.
@@ -45,9 +47,12 @@ type front struct {
 	listener *net.TCPListener
 	handler  http.Handler
 	log      *slog.Logger
+	guard    *proxy.Guard // of HTTP/1 connections
 
 	accepted chan net.Conn
-	closing  chan struct{}              // closed when no connection is accepted any more
+	closing  chan struct{}   // closed when no connection is accepted any more
+	arriving context.Context // of TLS handshakes; ends with closing
+	stop     context.CancelFunc
 	tls      atomic.Pointer[tls.Config] // nil: plain HTTP/1.1
 	gate     gate
 
@@ -80,10 +85,11 @@ type limited struct {
 	ended bool // it gets no more of them
 }
 
-func newFront(l *net.TCPListener, handler http.Handler, log *slog.Logger) *front {
-	f := &front{listener: l, handler: handler, log: log,
+func newFront(l *net.TCPListener, handler http.Handler, log *slog.Logger, metrics *proxy.Metrics) *front {
+	f := &front{listener: l, handler: handler, log: log, guard: &proxy.Guard{Log: log, Metrics: metrics},
 		accepted: make(chan net.Conn), closing: make(chan struct{}), idle: make(chan struct{})}
 	f.base, f.cut = context.WithCancel(context.Background())
+	f.arriving, f.stop = context.WithCancel(context.Background())
 	f.onIdle = sync.OnceFunc(func() { close(f.idle) })
 	f.gate.changed.L = &f.gate.mu
 	return f
@@ -108,16 +114,19 @@ func (f *front) use(cfg *config.Config, certificates *tls.Config) {
 	server := &limited{}
 	server.Server = &http.Server{
 		Handler:                      f,
-		ReadHeaderTimeout:            limits.header, // net/http bounds the TLS handshake by it as well
+		ReadHeaderTimeout:            limits.header,
 		IdleTimeout:                  limits.idle,
 		MaxHeaderBytes:               limits.bytes,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the gateway's to answer and to log
 		Protocols:                    protocols,
 		ErrorLog:                     errorLog(f.log),
 		BaseContext:                  func(net.Listener) context.Context { return f.base },
-		ConnState:                    func(_ net.Conn, state http.ConnState) { f.count(server, state) },
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			proxy.GuardState(conn, state)
+			f.count(server, state)
+		},
 	}
-	next := &tap{from: f, done: make(chan struct{})}
+	next := &tap{from: f, bytes: limits.bytes, done: make(chan struct{})}
 	f.serving.Go(func() {
 		_ = server.Serve(next) // ends with its tap
 		f.mu.Lock()
@@ -158,6 +167,8 @@ func (f *front) forget() {
 // run accepts connections until drain or close.
 func (f *front) run() error {
 	var pause time.Duration
+	var handshakes sync.WaitGroup
+	defer handshakes.Wait()
 	for f.gate.enter() {
 		tcp, err := f.listener.AcceptTCP()
 		if err != nil {
@@ -176,19 +187,53 @@ func (f *front) run() error {
 			continue
 		}
 		pause = 0
-		var conn net.Conn = &watched{TCPConn: tcp, leave: sync.OnceFunc(f.gate.leave)}
+		conn := &watched{TCPConn: tcp, leave: sync.OnceFunc(f.gate.leave)}
 		if c := f.tls.Load(); c != nil {
-			conn = tls.Server(conn, c) // the handshake is the server's, outside this loop
-		}
-		select {
-		case f.accepted <- conn:
-		case <-f.closing:
-			_ = conn.Close()
-			return nil
+			handshakes.Go(func() { f.handshake(tls.Server(conn, c)) })
+		} else {
+			f.give(conn)
 		}
 	}
 	return nil
 }
+
+// give hands a connection to the server in use.
+func (f *front) give(conn net.Conn) {
+	select {
+	case f.accepted <- conn:
+	case <-f.closing:
+		_ = conn.Close()
+	}
+}
+
+// handshake is done here and not by the server because the guard's place is
+// between TLS and HTTP/1, and only then is it known which HTTP it will be.
+func (f *front) handshake(conn *tls.Conn) {
+	f.mu.Lock()
+	timeout := f.limits.header
+	f.mu.Unlock()
+	ctx := f.arriving
+	if timeout > 0 {
+		limited, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		ctx = limited
+	}
+	err := conn.HandshakeContext(ctx)
+	if err == nil {
+		f.give(conn)
+		return
+	}
+	f.log.Debug("TLS handshake failed", "client", conn.RemoteAddr().String(), "error", err)
+	var record tls.RecordHeaderError
+	if errors.As(err, &record) && record.Conn != nil && plainHTTP[string(record.RecordHeader[:])] {
+		_ = record.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+	}
+	_ = conn.Close()
+}
+
+// plainHTTP is how a request begins where a TLS record should.
+var plainHTTP = map[string]bool{"GET /": true, "HEAD ": true, "POST ": true, "PUT /": true, "OPTIO": true}
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.requests.Add(1)
@@ -253,23 +298,26 @@ func (f *front) stopAccepting() []*limited {
 	case <-f.closing:
 	default:
 		close(f.closing)
+		f.stop()
 		_ = f.listener.Close()
 		f.gate.shut()
 	}
 	return slices.Clone(f.servers)
 }
 
-// A tap is the listener of one http.Server. It gives what the front accepts.
+// A tap is the listener of one http.Server. It gives what the front accepts,
+// guarded.
 type tap struct {
-	from *front
-	done chan struct{}
-	once sync.Once
+	from  *front
+	bytes int // limit of a head
+	done  chan struct{}
+	once  sync.Once
 }
 
 func (t *tap) Accept() (net.Conn, error) {
 	select {
 	case conn := <-t.from.accepted:
-		return conn, nil
+		return t.from.guard.Conn(conn, t.bytes), nil
 	case <-t.done:
 		return nil, net.ErrClosed
 	case <-t.from.closing:
@@ -327,7 +375,7 @@ func (g *gate) shut() {
 }
 
 // A watched connection gives its place back when it is closed. It keeps
-// *net.TCPConn's ReadFrom, by which the kernel copies from file to connection.
+// *net.TCPConn's CloseWrite.
 type watched struct {
 	*net.TCPConn
 	leave func()

@@ -25,7 +25,7 @@ func startFront(t *testing.T, limits config.Limits, certificates *tls.Config, ha
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFront(l, handler, slog.New(slog.DiscardHandler))
+	f := newFront(l, handler, slog.New(slog.DiscardHandler), nil)
 	f.use(cfg, certificates)
 	done := make(chan error, 1)
 	go func() { done <- f.run() }()

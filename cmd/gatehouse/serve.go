@@ -106,7 +106,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	}
 
 	// Serve.
-	s.front = newFront(public, s.gateway, s.log.Logger)
+	s.front = newFront(public, s.gateway, s.log.Logger, s.metrics)
 	defer s.front.close()
 	s.use(first)
 	s.loaded(nil)
