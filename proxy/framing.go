@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
@@ -151,6 +152,11 @@ func (c *guarded) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		stray, wrong := c.strays(b)
+		if stray > 0 && ahead && c.seen&fieldUpgrade != 0 {
+			// It may not be HTTP at all, so nothing is left out. If it is, then too much
+			// is lost to go on.
+			stray, wrong = 0, bad("a line end behind a request for an upgrade")
+		}
 		c.complete = false
 		n := 0
 		if wrong == nil && stray < len(b) {
@@ -160,7 +166,7 @@ func (c *guarded) Read(p []byte) (int, error) {
 		case wrong == nil:
 		case ahead:
 			c.pending = wrong
-			p[0] = b[0]
+			c.deliver(p, b, 0, 1)
 			return 1, nil
 		case c.answering:
 			// In a body. Whoever reads it fails, and the answer closes the connection.
@@ -265,6 +271,21 @@ func (b *chunkedBody) Read(p []byte) (int, error) {
 		b.x.misframed.Store(wrong)
 	}
 	return n, err
+}
+
+// checkFrames refuses an HTTP/2 request whose Content-Length cannot be true: a
+// body that is longer or shorter than it says is the server's to find, but it
+// does not compare where no body follows (RFC 9113, section 8.1.1).
+func checkFrames(r *http.Request) error {
+	lengths := r.Header["Content-Length"]
+	if r.ProtoMajor < 2 || len(lengths) == 0 {
+		return nil
+	}
+	declared, err := strconv.ParseUint(lengths[0], 10, 63)
+	if err != nil || len(lengths) > 1 || int64(declared) != r.ContentLength || lengths[0][0] == '+' {
+		return authn.ErrInvalidRequest.Because(fmt.Errorf("Content-Length %.100q, and a body of %d bytes", lengths, r.ContentLength))
+	}
+	return nil
 }
 
 // A violation is why a request is refused.

@@ -150,10 +150,3 @@ func (f *framer) extensionEnd(c byte) *violation {
 func badChunk(c byte, where string) *violation {
 	return bad("%s in %s", fmt.Sprintf("%q", c), where)
 }
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
-}

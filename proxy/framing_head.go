@@ -4,8 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-
-	"golang.org/x/net/http/httpguts"
+	"strings"
 )
 
 // A framer follows requests byte by byte, in whatever pieces they come. It
@@ -35,7 +34,7 @@ type framer struct {
 	declared uint64 // by Content-Length
 
 	field field    // whose value comes
-	name  [18]byte // of the field, in lower case
+	name  [18]byte // of the field, as far as it fits
 	value [24]byte // of a field that matters
 }
 
@@ -76,6 +75,7 @@ const (
 	fieldLength
 	fieldEncoding
 	fieldExpect
+	fieldUpgrade // only that it is there matters
 
 	fieldOther field = 0
 )
@@ -86,18 +86,6 @@ const (
 	// net/http makes a map entry of each; 500 cost it 100 kB.
 	maxFieldLines = 500
 )
-
-// Bytes that an element may hold.
-var tokenBytes, targetBytes, valueBytes, hostBytes = func() (token, target, value, host [256]bool) {
-	for i := range 256 {
-		c := byte(i)
-		token[c] = httpguts.IsTokenRune(rune(c))
-		target[c] = c > ' ' && c != 0x7f
-		value[c] = target[c] || c == ' ' || c == '\t'
-		host[c] = httpguts.ValidHostHeader(string(rune(c))) && c < 0x80
-	}
-	return token, target, value, host
-}()
 
 // between is true where no byte of the next request was seen.
 func (f *framer) between() bool { return f.state <= strayCR }
@@ -192,8 +180,8 @@ func (f *framer) head(b []byte) (n int, wrong *violation) {
 			}
 		case inName:
 			run := span(b[n:], &tokenBytes)
-			for i := 0; i < run && f.count+i < len(f.name); i++ {
-				f.name[f.count+i] = lower(b[n+i])
+			if f.count < len(f.name) {
+				copy(f.name[f.count:], b[n:n+run])
 			}
 			n += run
 			f.count += run
@@ -205,7 +193,8 @@ func (f *framer) head(b []byte) (n int, wrong *violation) {
 				n++
 			}
 		case inValue:
-			run := span(b[n:], &valueBytes)
+			run := printable(b[n:])
+			run += span(b[n+run:], &valueBytes)
 			if f.field != fieldOther {
 				wrong = f.take(b[n : n+run])
 			}
@@ -223,16 +212,6 @@ func (f *framer) head(b []byte) (n int, wrong *violation) {
 		wrong = &violation{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("a header of more than %d bytes", f.limit)}
 	}
 	return n, wrong
-}
-
-// span is how many bytes at the beginning of b are of a kind.
-func span(b []byte, kind *[256]bool) int {
-	for i, c := range b {
-		if !kind[c] {
-			return i
-		}
-	}
-	return len(b)
 }
 
 // after ends an element of a line, which must not be empty, with its delimiter.
@@ -282,22 +261,24 @@ func (f *framer) lineEnd(c byte) *violation {
 	return nil
 }
 
-// begin is called between name and value of a field. A longer name than any
-// that matters is cut to one that does not.
+var framingFields = [...]struct {
+	name  string
+	field field
+}{{"host", fieldHost}, {"content-length", fieldLength}, {"transfer-encoding", fieldEncoding}, {"expect", fieldExpect}, {"upgrade", fieldUpgrade}}
+
+// begin is called between name and value of a field.
 func (f *framer) begin(length int) *violation {
 	f.field = fieldOther
 	if f.trailer {
 		return nil // a trailer frames nothing
 	}
-	switch string(f.name[:min(length, len(f.name))]) {
-	case "host":
-		f.field = fieldHost
-	case "content-length":
-		f.field = fieldLength
-	case "transfer-encoding":
-		f.field = fieldEncoding
-	case "expect":
-		f.field = fieldExpect
+	for _, known := range framingFields {
+		if length == len(known.name) && strings.EqualFold(string(f.name[:length]), known.name) {
+			f.field = known.field
+		}
+	}
+	if f.field == fieldUpgrade {
+		f.seen, f.field = f.seen|fieldUpgrade, fieldOther
 	}
 	if f.seen&f.field != 0 {
 		return bad("line %d is a second one of Host, Content-Length, Transfer-Encoding or Expect", f.lines)

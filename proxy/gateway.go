@@ -128,6 +128,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gateway) serve(s *Snapshot, x *exchange, r *http.Request) (err error) {
+	if err := checkFrames(r); err != nil {
+		return err
+	}
 	err = x.decide(s, r)
 	d := &x.decision
 	switch {
