@@ -146,18 +146,18 @@ func (l *Log) add(ctx context.Context, list []authn.Revocation, more time.Durati
 }
 
 // A place is a cursor, read: an entry of the changes, its nonce, and the epoch
-// of the set. While the set is being loaded, scan says how far and by which
-// server's counting.
+// of the set. While the set is being loaded, scan says how far, and run from
+// which server.
 type place struct {
 	id, nonce, epoch string
-	scan             uint64
+	scan             int64 // rank
 	loading          bool
 	run              string
 }
 
 func (p place) String() string {
 	if p.loading {
-		return strings.Join([]string{"load", p.id, p.nonce, p.epoch, p.run, strconv.FormatUint(p.scan, 10)}, "/")
+		return strings.Join([]string{"load", p.id, p.nonce, p.epoch, p.run, strconv.FormatInt(p.scan, 10)}, "/")
 	}
 	return strings.Join([]string{"at", p.id, p.nonce, p.epoch}, "/")
 }
@@ -168,8 +168,8 @@ func parsePlace(cursor string) (place, error) {
 	case len(f) == 4 && f[0] == "at":
 		return place{id: f[1], nonce: f[2], epoch: f[3]}, nil
 	case len(f) == 6 && f[0] == "load":
-		scan, err := strconv.ParseUint(f[5], 10, 64)
-		if err == nil {
+		scan, err := strconv.ParseInt(f[5], 10, 64)
+		if err == nil && scan >= 0 {
 			return place{id: f[1], nonce: f[2], epoch: f[3], run: f[4], scan: scan, loading: true}, nil
 		}
 	}
@@ -266,10 +266,13 @@ func (l *Log) page(ctx context.Context, p place) ([]authn.Revocation, place, err
 	defer cancel()
 	echo := nonce()
 	client := l.client()
-	// Of one connection, so that it is known whose counting the scan goes by.
+	// One step, so that it is known which server both are of.
 	pipe := client.TxPipeline()
 	looked := pipe.Eval(ctx, lookText, l.keys, l.lookArgs(echo, place{})...)
-	scanned := pipe.ZScan(ctx, l.keys[0], p.scan, "", scanSize)
+	// From the latest expiry down: what expires and goes meanwhile is at the
+	// end, and what is added or lives longer only moves others to where they
+	// are still to come. (ZSCAN takes three times as long over the scores.)
+	scanned := pipe.ZRevRangeWithScores(ctx, l.keys[0], p.scan, p.scan+scanSize-1)
 	if _, err := pipe.Exec(ctx); err != nil {
 		// EXECABORT says only that one of the commands was refused.
 		for _, refused := range []error{looked.Err(), scanned.Err()} {
@@ -289,14 +292,15 @@ func (l *Log) page(ctx context.Context, p place) ([]authn.Revocation, place, err
 	} else if p.run != seen.run || p.epoch != seen.epoch {
 		return nil, p, authn.ErrLogGap
 	}
-	list, next, err := scanned.Result()
-	if err != nil || len(list)%2 != 0 {
-		return nil, p, fmt.Errorf("redis: load revocations: %w", errors.Join(err, errMalformed))
+	list, err := scanned.Result()
+	if err != nil {
+		return nil, p, fmt.Errorf("redis: load revocations: %w", err)
 	}
-	var entries []authn.Revocation
+	entries := make([]authn.Revocation, 0, len(list))
 	now := time.Now()
-	for i := 0; i < len(list); i += 2 {
-		r, ok, err := parseMember(list[i], list[i+1])
+	for _, z := range list {
+		name, _ := z.Member.(string)
+		r, ok, err := parseMember(name, z.Score)
 		if err != nil {
 			return nil, p, err
 		}
@@ -304,7 +308,7 @@ func (l *Log) page(ctx context.Context, p place) ([]authn.Revocation, place, err
 			entries = append(entries, r)
 		}
 	}
-	p.scan, p.loading = next, next != 0
+	p.scan, p.loading = p.scan+scanSize, len(list) == scanSize
 	return entries, p, nil
 }
 
@@ -367,7 +371,11 @@ func (l *Log) look(cmd *redis.Cmd, client redis.UniversalClient, echo string) (s
 		if rest[1] == "" {
 			continue // the beginning of an epoch
 		}
-		r, ok, err := parseMember(rest[1], rest[2])
+		expires, err := strconv.ParseFloat(rest[2], 64)
+		if err != nil {
+			return sight{}, fmt.Errorf("revocation %q with score %q: want a time", rest[1], rest[2])
+		}
+		r, ok, err := parseMember(rest[1], expires)
 		if err != nil {
 			return sight{}, err
 		}
@@ -408,7 +416,7 @@ func score(r authn.Revocation) int64 {
 // parseMember is the reverse of both. Members that are no revocations, such as
 // the epoch's, are not ok; what cannot be understood is an error, because it
 // may be one.
-func parseMember(member, score string) (r authn.Revocation, ok bool, err error) {
+func parseMember(member string, score float64) (r authn.Revocation, ok bool, err error) {
 	f := strings.Split(member, ":")
 	kind := authn.RevocationKind(f[0])
 	want := 3
@@ -420,15 +428,14 @@ func parseMember(member, score string) (r authn.Revocation, ok bool, err error) 
 		return r, false, nil
 	}
 	bad := func() (authn.Revocation, bool, error) {
-		return authn.Revocation{}, false, fmt.Errorf("redis: revocation %q with score %q: want KIND:ISSUER:ID and a time", member, score)
+		return authn.Revocation{}, false, fmt.Errorf("revocation %q with score %v: want KIND:ISSUER:ID and a time", member, score)
 	}
 	if len(f) != want {
 		return bad()
 	}
 	issuer, err1 := url.QueryUnescape(f[1])
 	id, err2 := url.QueryUnescape(f[2])
-	second, err3 := strconv.ParseFloat(score, 64)
-	if err := errors.Join(err1, err2, err3); err != nil || math.IsNaN(second) {
+	if err1 != nil || err2 != nil || math.IsNaN(score) {
 		return bad()
 	}
 	if want == 4 {
@@ -437,6 +444,6 @@ func parseMember(member, score string) (r authn.Revocation, ok bool, err error) 
 		}
 	}
 	r.Kind, r.Issuer, r.ID = kind, issuer, id
-	r.Expires = time.Unix(int64(min(max(second, 0), 1<<40)), 0).Add(-authn.RevocationMargin).UTC()
+	r.Expires = time.Unix(int64(min(max(score, 0), 1<<40)), 0).Add(-authn.RevocationMargin).UTC()
 	return r, true, nil
 }

@@ -2,7 +2,7 @@ package redisstore
 
 import (
 	"errors"
-	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -35,18 +35,21 @@ func TestMember(t *testing.T) {
 		{Kind: authn.RevokeSession, Issuer: "https://a:b/%", ID: "a:b%3A +\n\x00ü", Expires: at},
 		{Kind: authn.RevokeUser, Issuer: ":", ID: ":", Generation: 1 << 60, Expires: at},
 	} {
-		got, ok, err := parseMember(member(r), fmt.Sprint(score(r)))
+		got, ok, err := parseMember(member(r), float64(score(r)))
 		if got != r || !ok || err != nil {
 			t.Errorf("parseMember(%q) = %+v, %v, %v, want %+v", member(r), got, ok, err, r)
 		}
 	}
-	if _, ok, err := parseMember("epoch X", "inf"); ok || err != nil {
+	if _, ok, err := parseMember("epoch X", math.Inf(1)); ok || err != nil {
 		t.Errorf("the epoch is taken for a revocation: %v, %v", ok, err)
 	}
-	for _, c := range [][2]string{{"token:a", "1"}, {"token::%zz", "1"}, {"token::a", "soon"}, {"token::a", "nan"}, {"user::a:x", "1"}, {"user::a", "1"}} {
-		if r, ok, err := parseMember(c[0], c[1]); err == nil {
-			t.Errorf("parseMember(%q, %q) = %+v, %v, want an error", c[0], c[1], r, ok)
+	for _, name := range []string{"token:a", "token::%zz", "token::a:b", "user::a:x", "user::a"} {
+		if r, ok, err := parseMember(name, 1); err == nil {
+			t.Errorf("parseMember(%q) = %+v, %v, want an error", name, r, ok)
 		}
+	}
+	if _, _, err := parseMember("token::a", math.NaN()); err == nil {
+		t.Error("no number is taken for a time")
 	}
 	// What is rounded is rounded up.
 	r := authn.Revocation{Kind: authn.RevokeToken, ID: "t", Expires: time.Unix(1e9, 1)}

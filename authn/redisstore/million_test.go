@@ -67,7 +67,7 @@ func TestMillion(t *testing.T) {
 		t.Errorf("%d entries in %d MB, want %d in at most 50", entries, size>>20, n)
 	}
 	// Not the time that passed: the machine may have other things to do.
-	if worked > 3*time.Second {
+	if worked > 3*time.Second && !underRace {
 		t.Errorf("loading took %s of processor time, want at most 3s", worked)
 	}
 	if err := list.Check(ctx, &authn.Identity{Token: token(n - 1)}); !errors.Is(err, authn.ErrInvalidToken) {

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -47,10 +48,13 @@ const (
 	dialTimeout = 500 * time.Millisecond
 )
 
+// quiet is for the whole process: go-redis writes to standard error what it
+// also returns.
+var quiet = sync.OnceFunc(logging.Disable)
+
 // open makes a client. It reaches nobody yet.
 func (o Options) open() (redis.UniversalClient, error) {
-	// go-redis writes to standard error what it also returns.
-	logging.Disable()
+	quiet()
 	u := redis.UniversalOptions{
 		Addrs:      o.Addresses,
 		MasterName: o.MasterName,

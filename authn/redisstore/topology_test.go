@@ -201,7 +201,7 @@ func TestConnections(t *testing.T) {
 		"--unixsocket", "redis.sock")
 	must(t, s.admin("ACL", "SETUSER", "gatehouse", "on", ">secret", "~{gatehouse}:*", "-@all",
 		"+eval", "+evalsha", "+multi", "+exec", "+info", "+time", "+hmget", "+hset", "+exists", "+ping",
-		"+zadd", "+zscore", "+zscan", "+zrangebyscore", "+zrem", "+xadd", "+xrange", "+xrevrange", "+xread",
+		"+zadd", "+zscore", "+zrevrange", "+zrangebyscore", "+zrem", "+xadd", "+xrange", "+xrevrange", "+xread",
 		"+get", "+incr", "+decr", "+del", "+pexpire", "+pttl").Err())
 	for name, o := range map[string]Options{
 		"TLS":         {URL: "rediss://localhost:" + tlsPort},
