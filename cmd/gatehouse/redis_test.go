@@ -75,6 +75,8 @@ func testTwoReplicas(t *testing.T, bin string) {
 		t.Error("no Retry-After")
 	}
 
+	told := func() int { return strings.Count(a.output.String(), `msg="does not answer" what=revocation`) }
+	await(t, 3*time.Second, "the log to tell", func() bool { return told() > 0 })
 	startRedis()
 	await(t, 10*time.Second, "all to be ready", func() bool { return !a.unready() && !b.unready() && !c.unready() })
 	for _, gw := range []*liveGateway{a, b, c} {
@@ -98,7 +100,7 @@ func testTwoReplicas(t *testing.T, bin string) {
 			t.Errorf("no metric %s", want)
 		}
 	}
-	if n := strings.Count(a.output.String(), `msg="does not answer" what=revocation`); n != 1 {
+	if n := told(); n != 1 {
 		t.Errorf("%d lines about the loss of Redis, want 1", n)
 	}
 }
