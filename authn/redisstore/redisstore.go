@@ -23,6 +23,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,7 +57,7 @@ var quiet = sync.OnceFunc(logging.Disable)
 func (o Options) open() (redis.UniversalClient, error) {
 	quiet()
 	u := redis.UniversalOptions{
-		Addrs:      o.Addresses,
+		Addrs:      slices.Clone(o.Addresses), // go-redis appends the nodes that it finds
 		MasterName: o.MasterName,
 		// Several addresses are a Cluster, and so is one that stands alone in
 		// the list.
