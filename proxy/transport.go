@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -78,16 +79,15 @@ func (ts *transports) retain(keep map[transportKey]bool) {
 			continue
 		}
 		delete(ts.open, key)
-		if c, ok := rt.(idleCloser); ok {
-			c.CloseIdleConnections()
+		if t, ok := rt.(*transport); ok {
+			t.retired.Store(true)
+			t.CloseIdleConnections()
 		}
 	}
 }
 
 // Close closes all idle connections.
 func (ts *transports) Close() { ts.retain(nil) }
-
-type idleCloser interface{ CloseIdleConnections() }
 
 func (ts *transports) make(t target, headerTimeout time.Duration) http.RoundTripper {
 	if t.scheme == schemeEcho {
@@ -141,7 +141,7 @@ func (ts *transports) make(t target, headerTimeout time.Duration) http.RoundTrip
 	default:
 		base.Protocols.SetHTTP1(true)
 	}
-	return &transport{base, headerTimeout}
+	return &transport{Transport: base, timeout: headerTimeout}
 }
 
 // transport is an http.Transport that never repeats what is unsafe, and that
@@ -149,10 +149,17 @@ func (ts *transports) make(t target, headerTimeout time.Duration) http.RoundTrip
 type transport struct {
 	*http.Transport
 	timeout time.Duration
+	retired atomic.Bool // no snapshot in use has it
 }
 
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = unrepeatable(r)
+	if t.retired.Load() {
+		// A last request of the snapshot before. Asking for an idle connection
+		// would have http.Transport keep them again.
+		r = r.WithContext(r.Context())
+		r.Close = true
+	}
 	if r.Body == nil || r.Body == http.NoBody {
 		return t.Transport.RoundTrip(r)
 	}

@@ -321,3 +321,34 @@ func TestTransportDoesNotRepeatUnsafe(t *testing.T) {
 		t.Error("RoundTrip changed the caller's header")
 	}
 }
+
+// TestRetiredTransportKeepsNothing: a last request of the snapshot before must
+// not leave a connection that nobody will use.
+func TestRetiredTransportKeepsNothing(t *testing.T) {
+	open := make(chan http.ConnState, 10)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) { open <- state }
+	server.Start()
+	defer server.Close()
+	target, err := parseTarget(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := newTransports()
+	rt := ts.get(target, time.Second)
+	ts.retain(nil)
+	r, _ := http.NewRequest("GET", server.URL, nil)
+	res, err := rt.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	for state := range open {
+		if state == http.StateIdle {
+			t.Fatal("the connection is kept")
+		}
+		if state == http.StateClosed {
+			return
+		}
+	}
+}
