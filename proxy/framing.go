@@ -276,7 +276,7 @@ func (b *chunkedBody) Read(p []byte) (int, error) {
 // checkFrames refuses an HTTP/2 request whose Content-Length cannot be true: a
 // body that is longer or shorter than it says is the server's to find, but it
 // does not compare where no body follows (RFC 9113, section 8.1.1).
-func checkFrames(r *http.Request) error {
+func (x *exchange) checkFrames(r *http.Request) error {
 	lengths := r.Header["Content-Length"]
 	if r.ProtoMajor < 2 || len(lengths) == 0 {
 		return nil
@@ -284,6 +284,19 @@ func checkFrames(r *http.Request) error {
 	declared, err := strconv.ParseUint(lengths[0], 10, 63)
 	if err != nil || len(lengths) > 1 || int64(declared) != r.ContentLength || lengths[0][0] == '+' {
 		return authn.ErrInvalidRequest.Because(fmt.Errorf("Content-Length %.100q, and a body of %d bytes", lengths, r.ContentLength))
+	}
+	if declared > 0 || r.Body == nil {
+		return nil
+	}
+	// Forwarding would not wait for the end of a body that is said to be empty.
+	if t := x.snapshot.config.Limits.HeaderTimeout; t > 0 {
+		body := http.NewResponseController(x)
+		body.SetReadDeadline(x.start.Add(t))
+		defer body.SetReadDeadline(time.Time{})
+	}
+	var more [1]byte
+	if n, err := r.Body.Read(more[:]); n > 0 || err != io.EOF {
+		return authn.ErrInvalidRequest.Because(errors.New("Content-Length 0, and a body"))
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gateway) serve(s *Snapshot, x *exchange, r *http.Request) (err error) {
-	if err := checkFrames(r); err != nil {
+	if err := x.checkFrames(r); err != nil {
 		return err
 	}
 	err = x.decide(s, r)
