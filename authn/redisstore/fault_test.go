@@ -346,7 +346,13 @@ func TestNetwork(t *testing.T) {
 			}
 			within(t, 5*time.Second, "too old", func() bool { return errors.Is(b.check("other"), authn.ErrRevocation) })
 			must(t, a.revoke("meanwhile"))
-			endMeanwhile := neverAccepts(t, "meanwhile", strictBudget, b, strict)
+			watched := []*gateway{b, strict}
+			if name == "shifted" {
+				// The first answer on a connection is the right one. If b has just
+				// had it, what it knows is young enough, and it may lack this.
+				watched = watched[1:]
+			}
+			endMeanwhile := neverAccepts(t, "meanwhile", strictBudget, watched...)
 			p.heal()
 			within(t, 2*time.Second, "heals", func() bool {
 				return b.ready() && strict.ready() && strict.check("other") == nil && b.check("other") == nil
