@@ -17,8 +17,10 @@ run:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/gatehouse ./cmd/gatehouse
 
+# One package at a time: tests start servers and say within what time something
+# must have happened, which two packages at once would take from each other.
 test: setup lint check
-	$(GO) test -race $(TESTFLAGS) ./...
+	$(GO) test -race -p 1 $(TESTFLAGS) ./...
 
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
