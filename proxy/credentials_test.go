@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -149,6 +150,37 @@ func TestPeerOf(t *testing.T) {
 		}
 		if got := peerOf(r, trusted).client.String(); got != c.want {
 			t.Errorf("peerOf(%s, %q) = %s, want %s", c.remote, c.forwardedFor, got, c.want)
+		}
+	}
+}
+
+// TestPeerSecure: what a trusted proxy does not say of the scheme, the
+// connection says.
+func TestPeerSecure(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, c := range []struct {
+		remote, proto string
+		tls, want     bool
+	}{
+		{"10.0.0.1:5", "", true, true},
+		{"10.0.0.1:5", "", false, false},
+		{"10.0.0.1:5", "javascript", true, true},
+		{"10.0.0.1:5", "http", true, false},
+		{"10.0.0.1:5", "HTTPS", false, true},
+		{"10.0.0.1:5", "https, http", false, false},
+		{"192.0.2.1:5", "https", false, false},
+		{"192.0.2.1:5", "http", true, true},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = c.remote
+		if c.tls {
+			r.TLS = &tls.ConnectionState{}
+		}
+		if c.proto != "" {
+			r.Header.Set("X-Forwarded-Proto", c.proto)
+		}
+		if got := peerOf(r, trusted).secure; got != c.want {
+			t.Errorf("peerOf(%+v) secure %v, want %v", c, got, c.want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +151,9 @@ func TestTrailersPassOverHTTP2(t *testing.T) {
 		w.Header().Set("Content-Type", "application/grpc")
 		w.Header().Set("Trailer", "Grpc-Status")
 		body, _ := io.ReadAll(r.Body)
+		if r.URL.Path == "/sized" {
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		}
 		w.Write(body)
 		w.Header().Set("Grpc-Status", "0")
 		w.Header().Set(http.TrailerPrefix+"Grpc-Message", "fine")
@@ -165,18 +169,20 @@ func TestTrailersPassOverHTTP2(t *testing.T) {
 	front.StartTLS()
 	t.Cleanup(front.Close)
 
-	r, _ := http.NewRequestWithContext(withTimeout(t), "POST", front.URL+"/pkg.Service/Call", strings.NewReader("message"))
-	r.Header.Set("Te", "trailers")
-	res, err := asAnn{front.Client().Transport}.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, _ := io.ReadAll(res.Body)
-	if string(body) != "message" || res.Trailer.Get("Grpc-Status") != "0" || res.Trailer.Get("Grpc-Message") != "fine" || res.ProtoMajor != 2 {
-		t.Errorf("%s %q, trailers %v", res.Proto, body, res.Trailer)
-	}
-	if res.Trailer.Get("Set-Cookie") != "" {
-		t.Error("an upstream set a cookie of the gateway's in a trailer")
+	for _, path := range []string{"/pkg.Service/Call", "/sized"} {
+		r, _ := http.NewRequestWithContext(withTimeout(t), "POST", front.URL+path, strings.NewReader("message"))
+		r.Header.Set("Te", "trailers")
+		res, err := asAnn{front.Client().Transport}.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		if string(body) != "message" || res.Trailer.Get("Grpc-Status") != "0" || res.Trailer.Get("Grpc-Message") != "fine" || res.ProtoMajor != 2 {
+			t.Errorf("%s %q, trailers %v", res.Proto, body, res.Trailer)
+		}
+		if res.Trailer.Get("Set-Cookie") != "" {
+			t.Error("an upstream set a cookie of the gateway's in a trailer")
+		}
 	}
 }
 
