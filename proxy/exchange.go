@@ -99,6 +99,11 @@ func (x *exchange) own(h http.Header) {
 // clears the header after each), and leave the final answer without them.
 func (x *exchange) WriteHeader(status int) {
 	h := x.Header()
+	if status == http.StatusContinue {
+		// RFC 9110, section 10.1.1: it is for the one who asked, which was the
+		// transport. net/http sends the client's own when the body is first read.
+		return
+	}
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
 		// RFC 9110, section 15.2: none to an HTTP/1.0 client, which takes the
 		// first status for the last. And no more of them than anybody needs.

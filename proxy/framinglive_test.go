@@ -140,6 +140,23 @@ func TestUpstreamSaysTooMuch(t *testing.T) {
 	}
 }
 
+// TestContinueIsNotPassedOn: 100 is between two neighbours. One that the
+// upstream sends is no news for the client, who gets the gateway's own, once,
+// and only if it asked.
+func TestContinueIsNotPassedOn(t *testing.T) {
+	b := newFramingBed(t, false)
+	b.upstream.answer = strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 3) + b.upstream.answer
+	if statuses, _ := b.say(t, last); !slices.Equal(statuses, []int{200}) {
+		t.Errorf("without Expect: statuses %d, want 200 alone", statuses)
+	}
+	asks := "POST /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+	for range 20 {
+		if statuses, _ := b.say(t, asks); !slices.Equal(statuses, []int{100, 200}) {
+			t.Fatalf("with Expect: statuses %d, want 100 once, then 200", statuses)
+		}
+	}
+}
+
 // TestHTTP2Framing, cases 92 and 95: HTTP/2 cannot bring the fields that frame
 // HTTP/1, nor a length that is not true.
 func TestHTTP2Framing(t *testing.T) {
