@@ -40,31 +40,20 @@ func (a *app) sessionListCmd() *cobra.Command {
 	o := a.outputOf(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		email, err := parseEmail(args[0])
-		if err != nil {
-			return err
-		}
-		acc, err := a.openAccounts(ctx)
-		if err != nil {
-			return err
-		}
-		defer acc.Close()
-		u, err := acc.account(ctx, email)
-		if err != nil {
-			return err
-		}
-		all, err := acc.service.SessionsOf(ctx, u.ID)
-		if err != nil {
-			return err
-		}
-		sessions := make([]sessionJSON, len(all))
-		rows := make([][]string, len(all))
-		for i, s := range all {
-			sessions[i] = sessionJSON{s.ID, utc(s.Created), utc(s.LastUsed), utc(s.Expires), s.Address, s.UserAgent}
-			rows[i] = []string{s.ID, utc(s.Created), utc(s.LastUsed), utc(s.Expires), s.Address, s.UserAgent}
-		}
-		return o.print(sessions, func(w io.Writer) {
-			table(w, []string{"ID", "CREATED", "LAST USED", "EXPIRES", "ADDRESS", "USER AGENT"}, rows)
+		return a.withAccount(ctx, a.openAccounts, args[0], func(acc *accounts, u authn.User) error {
+			all, err := acc.service.SessionsOf(ctx, u.ID)
+			if err != nil {
+				return err
+			}
+			sessions := make([]sessionJSON, len(all))
+			rows := make([][]string, len(all))
+			for i, s := range all {
+				sessions[i] = sessionJSON{s.ID, utc(s.Created), utc(s.LastUsed), utc(s.Expires), s.Address, s.UserAgent}
+				rows[i] = []string{s.ID, utc(s.Created), utc(s.LastUsed), utc(s.Expires), s.Address, s.UserAgent}
+			}
+			return o.print(sessions, func(w io.Writer) {
+				table(w, []string{"ID", "CREATED", "LAST USED", "EXPIRES", "ADDRESS", "USER AGENT"}, rows)
+			})
 		})
 	}
 	return cmd
@@ -95,21 +84,16 @@ func (a *app) sessionRevokeCmd() *cobra.Command {
 	o := a.outputOf(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		var address string
 		if all {
-			var err error
-			if address, err = parseEmail(email); err != nil {
-				return err
-			}
+			return a.withAccount(ctx, a.openAccounts, email, func(acc *accounts, u authn.User) error {
+				return acc.revokeAll(ctx, o, u)
+			})
 		}
 		acc, err := a.openAccounts(ctx)
 		if err != nil {
 			return err
 		}
 		defer acc.Close()
-		if all {
-			return acc.revokeAll(ctx, o, address)
-		}
 		return acc.revokeSession(ctx, o, args[0])
 	}
 	return cmd
@@ -141,11 +125,7 @@ func (acc *accounts) revokeSession(ctx context.Context, o *output, id string) er
 
 // revokeAll raises the user's generation, which refuses tokens of no session as
 // well, and ends the sessions.
-func (acc *accounts) revokeAll(ctx context.Context, o *output, email string) error {
-	u, err := acc.account(ctx, email)
-	if err != nil {
-		return err
-	}
+func (acc *accounts) revokeAll(ctx context.Context, o *output, u authn.User) error {
 	sessions, err := acc.service.SessionsOf(ctx, u.ID)
 	if err != nil {
 		return err

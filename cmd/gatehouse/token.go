@@ -53,46 +53,36 @@ func (a *app) tokenIssueCmd() *cobra.Command {
 	o := a.outputOf(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		email, err := parseEmail(args[0])
-		if err != nil {
-			return err
-		}
 		var list []string // nil: the account's own
 		if cmd.Flags().Changed("roles") {
-			if list, err = parseRoles(roles); err != nil {
+			parsed, err := parseRoles(roles)
+			if err != nil {
 				return err
 			}
-			list = notNil(list)
+			list = notNil(parsed)
 		}
 		if cmd.Flags().Changed("ttl") && ttl < time.Second {
 			return usagef("--ttl %s: want at least 1s", ttl)
 		}
-		acc, err := a.openIssuer(ctx)
-		if err != nil {
-			return err
-		}
-		defer acc.Close()
-		u, err := acc.account(ctx, email)
-		switch {
-		case err != nil:
-			return err
-		case u.Disabled:
-			return fmt.Errorf("%q is disabled: a token would be refused", email)
-		}
-		token, id, err := acc.service.IssueToken(ctx, u.Email, list, ttl)
-		if err != nil {
-			return plainRefusal(err)
-		}
-		answer := issuedJSON{
-			AccessToken: token,
-			TokenType:   "Bearer",
-			ExpiresIn:   int64(id.Expires.Sub(id.Issued) / time.Second),
-			ExpiresAt:   utc(id.Expires),
-			ID:          id.Token,
-			Sub:         id.ID,
-			Roles:       notNil(id.Roles),
-		}
-		return o.print(answer, func(w io.Writer) { fmt.Fprintln(w, token) })
+		return a.withAccount(ctx, a.openIssuer, args[0], func(acc *accounts, u authn.User) error {
+			if u.Disabled {
+				return fmt.Errorf("%q is disabled: a token would be refused", u.Email)
+			}
+			token, id, err := acc.service.IssueToken(ctx, u.Email, list, ttl)
+			if err != nil {
+				return plainRefusal(err)
+			}
+			answer := issuedJSON{
+				AccessToken: token,
+				TokenType:   "Bearer",
+				ExpiresIn:   int64(id.Expires.Sub(id.Issued) / time.Second),
+				ExpiresAt:   utc(id.Expires),
+				ID:          id.Token,
+				Sub:         id.ID,
+				Roles:       notNil(id.Roles),
+			}
+			return o.print(answer, func(w io.Writer) { fmt.Fprintln(w, token) })
+		})
 	}
 	return cmd
 }

@@ -77,37 +77,46 @@ func (acc *accounts) account(ctx context.Context, email string) (authn.User, err
 	return u, err
 }
 
+// withAccount opens the accounts, by openAccounts or a kin of it, and hands do
+// the one that email names.
+func (a *app) withAccount(ctx context.Context, open func(context.Context) (*accounts, error), email string, do func(*accounts, authn.User) error) error {
+	email, err := parseEmail(email)
+	if err != nil {
+		return err
+	}
+	acc, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer acc.Close()
+	u, err := acc.account(ctx, email)
+	if err != nil {
+		return err
+	}
+	return do(acc, u)
+}
+
 // withUser runs a command about one account: do gets the account that the
 // argument names, and the answer is the account as it is afterwards, after
 // what was done to it.
 func (a *app) withUser(o *output, done string, do func(context.Context, *accounts, authn.User) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		email, err := parseEmail(args[0])
-		if err != nil {
-			return err
-		}
-		acc, err := a.openAccounts(ctx)
-		if err != nil {
-			return err
-		}
-		defer acc.Close()
-		u, err := acc.account(ctx, email)
-		if err != nil {
-			return err
-		}
-		if err := do(ctx, acc, u); err != nil {
-			return err
-		}
-		if u, err = acc.store.UserByID(ctx, u.ID); err != nil {
-			return err
-		}
-		return o.print(userOf(u), func(w io.Writer) {
-			if done != "" {
-				fmt.Fprintf(w, "%s: %s\n", printable(u.Email), done)
-				return
+		return a.withAccount(ctx, a.openAccounts, args[0], func(acc *accounts, u authn.User) error {
+			if err := do(ctx, acc, u); err != nil {
+				return err
 			}
-			userOf(u).print(w)
+			u, err := acc.store.UserByID(ctx, u.ID)
+			if err != nil {
+				return err
+			}
+			return o.print(userOf(u), func(w io.Writer) {
+				if done != "" {
+					fmt.Fprintf(w, "%s: %s\n", printable(u.Email), done)
+					return
+				}
+				userOf(u).print(w)
+			})
 		})
 	}
 }
@@ -282,29 +291,18 @@ func (a *app) userDeleteCmd() *cobra.Command {
 	o := a.outputOf(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		email, err := parseEmail(args[0])
-		if err != nil {
-			return err
-		}
-		acc, err := a.openAccounts(ctx)
-		if err != nil {
-			return err
-		}
-		defer acc.Close()
-		u, err := acc.account(ctx, email)
-		if err != nil {
-			return err
-		}
-		if !yes {
-			if err := a.confirm(fmt.Sprintf("delete %q", u.Email)); err != nil {
-				return err
+		return a.withAccount(ctx, a.openAccounts, args[0], func(acc *accounts, u authn.User) error {
+			if !yes {
+				if err := a.confirm(fmt.Sprintf("delete %q", u.Email)); err != nil {
+					return err
+				}
 			}
-		}
-		if err := acc.service.DeleteUser(ctx, u.Email); err != nil {
-			return plainRefusal(err)
-		}
-		return o.print(userOf(u), func(w io.Writer) {
-			fmt.Fprintf(w, "%s: deleted\n", printable(u.Email))
+			if err := acc.service.DeleteUser(ctx, u.Email); err != nil {
+				return plainRefusal(err)
+			}
+			return o.print(userOf(u), func(w io.Writer) {
+				fmt.Fprintf(w, "%s: deleted\n", printable(u.Email))
+			})
 		})
 	}
 	return cmd
