@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -57,7 +58,7 @@ func (g *Guard) Conn(conn net.Conn, headerBytes int) net.Conn {
 	if headerBytes <= 0 {
 		headerBytes = defaultHeaderBytes
 	}
-	c := &guarded{Conn: conn, guard: g, framer: framer{limit: headerBytes}}
+	c := &guarded{Conn: conn, guard: g, framer: framer{limit: headerBytes}, unwritten: true}
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
 		return c
@@ -90,6 +91,7 @@ type guarded struct {
 
 	hijacked  bool
 	answering bool       // from the end of a head to the end of the answer
+	unwritten bool       // nothing of the answer was written yet
 	pending   *violation // to be answered when the answer before it is complete
 	err       error      // of all reads from now on
 }
@@ -116,7 +118,7 @@ func (c *guarded) CloseWrite() error {
 func (c *guarded) changed(state http.ConnState) {
 	switch state {
 	case http.StateIdle:
-		c.answering = false
+		c.answering, c.unwritten = false, true
 	case http.StateHijacked:
 		// The byte that net/http reads ahead while a handler runs was judged as
 		// the beginning of a request. It was not.
@@ -221,6 +223,36 @@ func (c *guarded) consumed(n int) {
 }
 
 var rests = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// Write passes on what answers a request. A head that the grammar allows and
+// net/http cannot read all the same (`GET /%zz`) never reaches a handler: net/http
+// answers by itself, with neither request id nor log line. That answer is
+// replaced.
+func (c *guarded) Write(p []byte) (int, error) {
+	if c.unwritten {
+		c.unwritten = false
+		if wrong := ownRefusal(p); wrong != nil {
+			_ = c.refuse(wrong, make([]byte, 4<<10))
+			return len(p), nil
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// ownRefusal reads what net/http writes where it refuses a request itself. The
+// answer of a handler has other fields: X-Request-Id at least.
+func ownRefusal(p []byte) *violation {
+	const version = "HTTP/1.1 "
+	line, body, is := bytes.Cut(p, []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"))
+	if !is || !bytes.HasPrefix(line, []byte(version)) || bytes.Contains(line, []byte("\r\n")) || len(line) < len(version)+3 {
+		return nil
+	}
+	status, err := strconv.Atoi(string(line[len(version):][:3]))
+	if err != nil || status < 400 {
+		return nil
+	}
+	return &violation{status, "net/http cannot read the request: " + withoutQuotes(string(body))}
+}
 
 // refuse answers instead of net/http and returns the error that makes it close
 // the connection without a word. scratch is overwritten.

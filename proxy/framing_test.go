@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"gatehouse/proxy/proxytest"
 )
 
 // The tests of this file speak raw bytes to a gateway with the Guard in front,
@@ -245,26 +247,26 @@ const (
 // connection is closed.
 func TestFramingRefused(t *testing.T) {
 	eachBed(t, func(t *testing.T, b *framingBed) {
-		for _, c := range framingCases() {
-			request := []string{c.raw + marker}
+		for _, c := range proxytest.FramingCases() {
+			request := []string{c.Raw + marker}
 			statuses, answer := b.say(t, request...)
-			if len(c.raw) < 1000 && c.body == "" {
+			if len(c.Raw) < 1000 && c.Body == "" {
 				// The same, a byte at a time. A body would be on its way by then.
-				more, _ := b.say(t, strings.Split(c.raw+marker, "")...)
+				more, _ := b.say(t, strings.Split(c.Raw+marker, "")...)
 				if !slices.Equal(more, statuses) {
-					t.Errorf("case %d %s: statuses %d, byte by byte %d", c.number, c.name, statuses, more)
+					t.Errorf("case %d %s: statuses %d, byte by byte %d", c.Number, c.Name, statuses, more)
 				}
 			}
-			if !slices.Equal(statuses, []int{c.status}) {
-				t.Errorf("case %d %s: statuses %d, want %d alone, for %.200q", c.number, c.name, statuses, c.status, c.raw)
+			if !slices.Equal(statuses, []int{c.Status}) {
+				t.Errorf("case %d %s: statuses %d, want %d alone, for %.200q", c.Number, c.Name, statuses, c.Status, c.Raw)
 			}
 			for _, want := range []string{"\r\nConnection: close\r\n", "\r\nX-Request-Id: ", `","request_id":"`} {
 				if !strings.Contains(answer, want) {
-					t.Errorf("case %d %s: no %q in the answer:\n%s", c.number, c.name, want, answer)
+					t.Errorf("case %d %s: no %q in the answer:\n%s", c.Number, c.Name, want, answer)
 				}
 			}
 			if seen, _ := b.upstream.take(); seen != nil {
-				t.Errorf("case %d %s: the upstream saw %q", c.number, c.name, seen)
+				t.Errorf("case %d %s: the upstream saw %q", c.Number, c.Name, seen)
 			}
 		}
 		for line := range strings.Lines(b.logged.String()) {
@@ -345,26 +347,26 @@ func TestUnderscoresFrameNothing(t *testing.T) {
 // already. The upstream gets an aborted request, never a complete one.
 func TestFramingBrokenBody(t *testing.T) {
 	eachBed(t, func(t *testing.T, b *framingBed) {
-		for _, c := range framingCases() {
-			if c.body == "" {
+		for _, c := range proxytest.FramingCases() {
+			if c.Body == "" {
 				continue
 			}
 			b.upstream.take()
 			ended := b.upstream.ended
 			conn := b.dial(t)
-			head := strings.TrimSuffix(c.raw, c.body)
+			head := strings.TrimSuffix(c.Raw, c.Body)
 			io.WriteString(conn, strings.Replace(head, "POST /", "POST /broken", 1))
 			b.upstream.wait(t, "the head arrives", func() bool {
 				return slices.ContainsFunc(b.upstream.seen, func(raw *bytes.Buffer) bool { return strings.Contains(raw.String(), "/broken") })
 			})
-			io.WriteString(conn, c.body+marker)
+			io.WriteString(conn, c.Body+marker)
 			statuses := readStatuses(bufio.NewReader(conn))
 			b.upstream.wait(t, "the request is aborted", func() bool { return b.upstream.ended > ended })
 			if len(statuses) > 1 || len(statuses) == 1 && statuses[0] != 400 {
-				t.Errorf("case %d %s: statuses %d, want 400 or none", c.number, c.name, statuses)
+				t.Errorf("case %d %s: statuses %d, want 400 or none", c.Number, c.Name, statuses)
 			}
 			if seen, targets := b.upstream.take(); targets != nil {
-				t.Errorf("case %d %s: the upstream got %q, and complete: %q", c.number, c.name, seen, targets)
+				t.Errorf("case %d %s: the upstream got %q, and complete: %q", c.Number, c.Name, seen, targets)
 			}
 		}
 	})

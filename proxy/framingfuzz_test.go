@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gatehouse/proxy/proxytest"
 )
 
 // A scriptedConn is a client that has said everything already. It comes in
@@ -84,10 +86,10 @@ func unchunk(s string) (body string, ok bool) {
 // the requests where the guard says that they are, each by the strict grammar,
 // and not a byte beyond.
 func FuzzFraming(f *testing.F) {
-	for _, c := range framingCases() {
-		if len(c.raw) < 2000 {
-			f.Add([]byte(c.raw+marker), uint8(200))
-			f.Add([]byte(marker+c.raw), uint8(3))
+	for _, c := range proxytest.FramingCases() {
+		if len(c.Raw) < 2000 {
+			f.Add([]byte(c.Raw+marker), uint8(200))
+			f.Add([]byte(marker+c.Raw), uint8(3))
 		}
 	}
 	const chunks = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a=\"b\\\"\";c\r\nhello\r\nA\r\n0123456789\r\n0\r\nX: y\r\n\r\n"

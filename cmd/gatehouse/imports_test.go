@@ -29,6 +29,7 @@ var ours = map[string][]string{
 	"authn/endpoints":  {"authn", "config"},
 	"authn/authntest":  {"authn"},
 	"proxy":            {"authn", "config"},
+	"proxy/proxytest":  {},
 	"cmd/gatehouse":    {"config", "authn", "authn/sqlstore", "authn/redisstore", "authn/endpoints", "proxy"},
 	"cmd/loadtest":     {},
 }

@@ -1,28 +1,31 @@
-package proxy
+// Package proxytest has what tests of several packages say to a gateway.
+package proxytest
 
 import (
 	"net/http"
 	"strings"
 )
 
-// A framingCase is a request that is refused. body is the part of raw after the
-// head, where that is what is wrong.
-type framingCase struct {
-	number int // in the security design; 0: of the same class
-	name   string
-	raw    string
-	status int
-	body   string
+// A FramingCase is a request that is refused, with Status, and after which the
+// connection is closed.
+type FramingCase struct {
+	Number int // in the list of cases, .github/SECURITY.md; 0: of the same class
+	Name   string
+	Raw    string
+	Status int
+	Body   string // the part of Raw after the head, where that is what is wrong
 }
 
-func framingCases() (cases []framingCase) {
+// FramingCases are requests whose framing, or whose head, two parsers could read
+// in two ways.
+func FramingCases() (cases []FramingCase) {
 	add := func(number int, name string, status int, raw string) {
-		cases = append(cases, framingCase{number, name, raw, status, ""})
+		cases = append(cases, FramingCase{number, name, raw, status, ""})
 	}
 	// post is a request with these header lines, and a body.
 	post := func(lines, body string) string { return "POST / HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n" + body }
 	chunks := func(number int, name, body string) {
-		cases = append(cases, framingCase{number, name, post("Transfer-Encoding: chunked\r\n", body), 400, body})
+		cases = append(cases, FramingCase{number, name, post("Transfer-Encoding: chunked\r\n", body), 400, body})
 	}
 
 	const chunked, length = "Transfer-Encoding: chunked\r\n", "Content-Length: 5\r\n"
@@ -121,10 +124,17 @@ func framingCases() (cases []framingCase) {
 	add(0, "line feed after the request line", 400, "GET / HTTP/1.1\nHost: a\r\n\r\n")
 	add(0, "line feed at the head's end", 400, "GET / HTTP/1.1\r\nHost: a\r\n\n")
 
+	// What the grammar allows and net/http does not.
+	for _, target := range []string{"/%zz", "/%", "/%0", "/a%2gb?c", ":a", "1a:b", "a%zz", "http://a:b:c/", "http://[::1/", "http://a:99999999999999999999x/", "http://a%zz/",
+		"http://a/%zz", "://a/"} {
+		add(0, "target "+target, 400, get("GET "+target+" HTTP/1.1"))
+	}
+	add(0, "a CONNECT target that is no authority", 400, get("CONNECT a/%zz HTTP/1.1"))
+
 	large := func(lines string) string { return "GET / HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n" }
 	const tooLarge = http.StatusRequestHeaderFieldsTooLarge
 	add(196, "10,000 headers", tooLarge, large(strings.Repeat("a:\r\n", 10000)))
-	add(196, "501 headers", tooLarge, large(strings.Repeat("a:\r\n", maxFieldLines)))
+	add(196, "501 headers", tooLarge, large(strings.Repeat("a:\r\n", 500)))
 	add(196, "1 MB header", tooLarge, large(strings.Repeat("Name: "+strings.Repeat("a", 4090)+"\r\n", 256)))
 	add(196, "100 kB line", tooLarge, large("A: "+strings.Repeat("a", 100<<10)+"\r\n"))
 	add(196, "100 kB target", tooLarge, get("GET /"+strings.Repeat("a", 100<<10)+" HTTP/1.1"))
