@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -305,12 +306,19 @@ func (b *chunkedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checkFrames refuses an HTTP/2 request whose Content-Length cannot be true: a
-// body that is longer or shorter than it says is the server's to find, but it
-// does not compare where no body follows (RFC 9113, section 8.1.1).
+// checkFrames refuses an HTTP/2 request that expects what nobody knows, as the
+// grammar does of HTTP/1, or whose Content-Length cannot be true: a body that is
+// longer or shorter than it says is the server's to find, but it does not compare
+// where no body follows (RFC 9113, section 8.1.1).
 func (x *exchange) checkFrames(r *http.Request) error {
+	if r.ProtoMajor < 2 {
+		return nil
+	}
+	if expected := r.Header["Expect"]; len(expected) > 1 || len(expected) == 1 && !strings.EqualFold(expected[0], "100-continue") {
+		return authn.ErrInvalidRequest.Because(fmt.Errorf("Expect %.100q", expected))
+	}
 	lengths := r.Header["Content-Length"]
-	if r.ProtoMajor < 2 || len(lengths) == 0 {
+	if len(lengths) == 0 {
 		return nil
 	}
 	declared, err := strconv.ParseUint(lengths[0], 10, 63)

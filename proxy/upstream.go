@@ -153,8 +153,14 @@ func (s *Snapshot) rewrite(out, in *http.Request, x *exchange) (forged []string)
 		delete(h, "Upgrade")
 		delete(h, "Connection")
 	}
-	if in.ContentLength == 0 {
+	switch {
+	case in.ContentLength == 0:
 		delete(h, "Expect") // of nothing: RFC 9110, section 10.1.1, forbids it
+	case h["Expect"] != nil:
+		// An upstream that answers without 100 may not read the body any more, and
+		// take it for the next request. With this there is none on that connection,
+		// and http.Transport does not even send it.
+		out.Close = true
 	}
 	s.passTrailers(out, in)
 
