@@ -13,11 +13,12 @@ func TestAssert(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, h, claims, err := readToken(token)
+	u, err := readToken(token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Keys.signer.verify(j); err != nil || h.typ != typAssertion || h.kid != b.Keys.signer.id {
+	h, claims := u.header, u.claims
+	if err := b.Keys.signer.verify(u.jws); err != nil || h.typ != typAssertion || h.kid != b.Keys.signer.id {
 		t.Errorf("header %+v, %v", h, err)
 	}
 	want := map[string]string{"iss": b.Issuer, "sub": "u-ann", "sub_iss": "https://idp.example", "aud": "gatehouse", "email": "ann@example.com",

@@ -29,10 +29,12 @@ type Identity struct {
 	Issuer          string
 	ID, Email, Name string // Email is canonical, and empty if its issuer says that it is not verified
 	Roles           []string
-	Claims          map[string]any // the whole claim set, numbers as json.Number
+	Claims          map[string]any // the claim set, numbers as json.Number; of a Verified: what it was told to keep
 	Token, Session  string         // jti and sid: what a revocation names
 	Generation      int64
 	Issued, Expires time.Time // Expires is exp, without leeway
+
+	kept *keptList // see Keep; nil: nothing can be kept
 }
 
 // Claim is a claim by its name, or nil. A name with dots that no claim has
@@ -92,8 +94,10 @@ func (j joined) Verify(ctx context.Context, token string) (*Identity, error) {
 		}
 		return id, nil
 	}
-	return nil, ErrInvalidToken.Because(errors.New("issuer is not trusted here"))
+	return nil, ErrInvalidToken.Because(errUntrustedIssuer)
 }
+
+var errUntrustedIssuer = errors.New("issuer is not trusted here")
 
 // Caller is what the gateway knows of whoever sent a request to one of its own
 // endpoints, before anything is verified.

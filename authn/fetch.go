@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,8 +39,9 @@ type remoteKeys struct {
 	timeout time.Duration // of one fetch, to the end of the body
 	now     func() time.Time
 
+	set atomic.Pointer[jwkSet] // nil: never had; written under mu
+
 	mu       sync.Mutex
-	set      *jwkSet // nil: never had
 	fetched  time.Time
 	maxAge   time.Duration
 	tried    time.Time
@@ -82,16 +84,13 @@ func newClient() *http.Client {
 	}
 }
 
-func (k *remoteKeys) current() *jwkSet {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.set
-}
+// current is asked by every request with a remembered token.
+func (k *remoteKeys) current() *jwkSet { return k.set.Load() }
 
 // verify is the signature step for j. Where a newer set could change a no, it
 // is asked for first, within the cool-down; where it could not be had, the
-// error is ErrNoKeys, which is no verdict.
-func (k *remoteKeys) verify(ctx context.Context, j jws, h joseHeader) error {
+// error is ErrNoKeys, which is no verdict. It returns the set whose verdict it is.
+func (k *remoteKeys) verify(ctx context.Context, j jws, h joseHeader) (*jwkSet, error) {
 	set := k.current()
 	for {
 		var err error
@@ -103,14 +102,14 @@ func (k *remoteKeys) verify(ctx context.Context, j jws, h joseHeader) error {
 		// Without kid, a bad signature may be one of a new key.
 		newer := errors.Is(err, ErrNoKeys) || errors.Is(err, errUnknownKey) || !h.hasKID && errors.Is(err, errBadSignature)
 		if !newer || k.url == "" {
-			return err
+			return set, err
 		}
 		next, fetchErr := k.refresh(ctx, set, false)
 		if next == set {
 			if fetchErr != nil {
-				return fmt.Errorf("%w: %w", ErrNoKeys, fetchErr)
+				return set, fmt.Errorf("%w: %w", ErrNoKeys, fetchErr)
 			}
-			return err
+			return set, err
 		}
 		set = next
 	}
@@ -128,9 +127,9 @@ func verifyWith(set *jwkSet, j jws, h joseHeader) error {
 // Concurrent callers share one fetch; force passes over the cool-down.
 func (k *remoteKeys) refresh(ctx context.Context, seen *jwkSet, force bool) (*jwkSet, error) {
 	k.mu.Lock()
-	if k.set != seen && !force {
-		defer k.mu.Unlock()
-		return k.set, nil
+	if now := k.current(); now != seen && !force {
+		k.mu.Unlock()
+		return now, nil
 	}
 	if under := k.fetching; under != nil {
 		k.mu.Unlock()
@@ -141,12 +140,12 @@ func (k *remoteKeys) refresh(ctx context.Context, seen *jwkSet, force bool) (*jw
 		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		return k.set, k.err
+		return k.current(), k.err
 	}
 	now := k.now()
 	if since := now.Sub(k.tried); !force && !k.tried.IsZero() && since >= 0 && since < coolDown {
 		defer k.mu.Unlock()
-		return k.set, k.err
+		return k.current(), k.err
 	}
 	done := make(chan struct{})
 	k.fetching, k.tried = done, now
@@ -157,7 +156,8 @@ func (k *remoteKeys) refresh(ctx context.Context, seen *jwkSet, force bool) (*jw
 		k.mu.Lock()
 		k.fetching, k.err = nil, err
 		if err == nil {
-			k.set, k.maxAge, k.fetched = set, maxAge, now
+			k.set.Store(set)
+			k.maxAge, k.fetched = maxAge, now
 		}
 		k.mu.Unlock()
 		close(done)
@@ -170,6 +170,11 @@ func (k *remoteKeys) refresh(ctx context.Context, seen *jwkSet, force bool) (*jw
 	}
 	if set, maxAge, err = k.fetch(ctx); err != nil {
 		return seen, err
+	}
+	// An answer that says the same is the same set, so that tokens verified
+	// with it need not be verified again.
+	if old := k.current(); old != nil && old.sum == set.sum {
+		set = old
 	}
 	return set, nil
 }
@@ -270,7 +275,7 @@ func (k *remoteKeys) due() time.Duration {
 	switch {
 	case k.tried.IsZero():
 		return 0
-	case k.set == nil:
+	case k.current() == nil:
 		return coolDown
 	case k.err != nil:
 		return refreshMin
@@ -281,12 +286,13 @@ func (k *remoteKeys) due() time.Duration {
 // adopt starts from what old has.
 func (k *remoteKeys) adopt(old *remoteKeys) {
 	old.mu.Lock()
-	set, fetched, maxAge, tried, err := old.set, old.fetched, old.maxAge, old.tried, old.err
+	set, fetched, maxAge, tried, err := old.current(), old.fetched, old.maxAge, old.tried, old.err
 	old.mu.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.set == nil {
-		k.set, k.fetched, k.maxAge, k.tried, k.err = set, fetched, maxAge, tried, err
+	if k.current() == nil {
+		k.set.Store(set)
+		k.fetched, k.maxAge, k.tried, k.err = fetched, maxAge, tried, err
 	}
 }
 
@@ -294,8 +300,8 @@ func (k *remoteKeys) state() IssuerState {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := IssuerState{Fetched: k.fetched, Err: k.err}
-	if k.set != nil {
-		s.Keys, s.Skipped = len(k.set.keys), k.set.skipped
+	if set := k.current(); set != nil {
+		s.Keys, s.Skipped = len(set.keys), set.skipped
 	}
 	return s
 }

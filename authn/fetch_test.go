@@ -273,11 +273,15 @@ func TestCheckMedia(t *testing.T) {
 func TestDue(t *testing.T) {
 	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	away := errors.New("away")
+	had := func(k *remoteKeys) *remoteKeys {
+		k.set.Store(&jwkSet{})
+		return k
+	}
 	for want, k := range map[time.Duration]*remoteKeys{
 		0:          {},
 		coolDown:   {tried: now, err: away},
-		refreshMin: {tried: now, err: away, set: &jwkSet{}, fetched: now, maxAge: time.Hour},
-		time.Hour:  {tried: now, set: &jwkSet{}, fetched: now.Add(time.Hour), maxAge: time.Hour}, // the clock was set back
+		refreshMin: had(&remoteKeys{tried: now, err: away, fetched: now, maxAge: time.Hour}),
+		time.Hour:  had(&remoteKeys{tried: now, fetched: now.Add(time.Hour), maxAge: time.Hour}), // the clock was set back
 	} {
 		k.now = func() time.Time { return now }
 		if got := k.due(); got != want {

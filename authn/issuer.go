@@ -107,7 +107,9 @@ func (t *TrustedIssuers) open(c config.TrustedIssuer) (is *issuer, field string,
 	if err != nil {
 		return nil, ".jwks_file", err
 	}
-	return &issuer{c, &remoteKeys{set: set, now: t.now}}, "", nil
+	keys := &remoteKeys{now: t.now}
+	keys.set.Store(set)
+	return &issuer{c, keys}, "", nil
 }
 
 func readJWKSFile(path string) (*jwkSet, error) {
@@ -177,35 +179,45 @@ func (t *TrustedIssuers) State() []IssuerState {
 // while the issuer does not answer, is ErrBusy because of ErrNoKeys: nobody
 // could tell, try again.
 func (t *TrustedIssuers) Verify(ctx context.Context, token string) (*Identity, error) {
-	j, h, claims, err := readToken(token)
+	u, err := readToken(token)
 	if err != nil {
 		return nil, ErrInvalidToken.Because(err)
 	}
-	name, err := claimedIssuer(claims)
+	id, _, err := t.prove(ctx, u)
 	if err != nil {
-		return nil, ErrInvalidToken.Because(err)
-	}
-	is := t.byName[name]
-	if is == nil {
-		return nil, ErrNotMine
-	}
-	if err := is.checkHeader(h); err != nil {
-		return nil, ErrInvalidToken.Because(err)
-	}
-	if err := is.keys.verify(ctx, j, h); err != nil {
-		if errors.Is(err, ErrNoKeys) {
-			return nil, ErrBusy.Because(fmt.Errorf("issuer %q: %w", name, err)).After(coolDown)
-		}
-		return nil, ErrInvalidToken.Because(err)
-	}
-	id, err := is.identity(j, claims, t.now().Add(t.leeway))
-	if err != nil {
-		return nil, ErrInvalidToken.Because(err)
+		return nil, err
 	}
 	if err := Unexpired(t.leeway, t.now)(ctx, id); err != nil {
 		return nil, err
 	}
 	return id, nil
+}
+
+// prove is a [prover]'s.
+func (t *TrustedIssuers) prove(ctx context.Context, u *unproven) (*Identity, proof, error) {
+	name, err := claimedIssuer(u.claims)
+	if err != nil {
+		return nil, proof{}, ErrInvalidToken.Because(err)
+	}
+	is := t.byName[name]
+	if is == nil {
+		return nil, proof{}, ErrNotMine
+	}
+	if err := is.checkHeader(u.header); err != nil {
+		return nil, proof{}, ErrInvalidToken.Because(err)
+	}
+	set, err := is.keys.verify(ctx, u.jws, u.header)
+	if errors.Is(err, ErrNoKeys) {
+		return nil, proof{}, ErrBusy.Because(fmt.Errorf("issuer %q: %w", name, err)).After(coolDown)
+	}
+	if err != nil {
+		return nil, proof{}, ErrInvalidToken.Because(err)
+	}
+	id, err := is.identity(u.jws, u.claims, t.now().Add(t.leeway))
+	if err != nil {
+		return nil, proof{}, ErrInvalidToken.Because(err)
+	}
+	return id, proof{keys: is.keys, set: set}, nil
 }
 
 // checkHeader takes typ as a media type (RFC 7515, section 4.1.9): any case,

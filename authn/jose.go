@@ -80,7 +80,7 @@ var base64url = base64.RawURLEncoding.Strict()
 // no white space, no unused bits set in a last character.
 func splitJWS(token string) (jws, error) {
 	if len(token) > maxToken {
-		return jws{}, fmt.Errorf("token of %d bytes, want at most %d", len(token), maxToken)
+		return jws{}, errTooLong(token)
 	}
 	for i := range len(token) {
 		if c := token[i]; !isDigit(c) && !isLetter(c) && c != '-' && c != '_' && c != '.' {
@@ -109,6 +109,10 @@ func splitJWS(token string) (jws, error) {
 		*part.into = raw
 	}
 	return j, nil
+}
+
+func errTooLong(token string) error {
+	return fmt.Errorf("token of %d bytes, want at most %d", len(token), maxToken)
 }
 
 func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }

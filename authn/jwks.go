@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ func (k *jwk) fits(algorithm string) bool { return slices.Contains(k.algorithms,
 // A jwkSet is what an issuer published. It never changes.
 type jwkSet struct {
 	keys    []jwk
-	skipped []string // why the other keys of the set cannot be used
+	skipped []string          // why the other keys of the set cannot be used
+	sum     [sha256.Size]byte // of the document
 }
 
 var errUnknownKey = errors.New("no key of the issuer fits")
@@ -82,7 +84,7 @@ func parseJWKS(data []byte) (*jwkSet, error) {
 	if len(keys) > maxKeys {
 		return nil, fmt.Errorf("JWK set: %d keys, want at most %d", len(keys), maxKeys)
 	}
-	set := &jwkSet{}
+	set := &jwkSet{sum: sha256.Sum256(data)}
 	for i, k := range keys {
 		member, ok := k.(map[string]any)
 		if !ok {

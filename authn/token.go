@@ -117,16 +117,13 @@ func (t *Tokens) sign(typ string, claims any, ttl time.Duration) (token string, 
 // with a claim is said only of a token whose signature is good; before that
 // nothing is read of the claims but whether the issuer is us.
 func (t *Tokens) Verify(ctx context.Context, token string) (*Identity, error) {
-	claims, err := t.authentic(token)
-	if errors.Is(err, ErrNotMine) {
+	u, err := readToken(token)
+	if err != nil {
+		return nil, ErrInvalidToken.Because(err)
+	}
+	id, _, err := t.prove(ctx, u)
+	if err != nil {
 		return nil, err
-	}
-	if err != nil {
-		return nil, ErrInvalidToken.Because(err)
-	}
-	id, err := t.identity(claims)
-	if err != nil {
-		return nil, ErrInvalidToken.Because(err)
 	}
 	if err := t.current(ctx, id); err != nil {
 		return nil, err
@@ -134,20 +131,32 @@ func (t *Tokens) Verify(ctx context.Context, token string) (*Identity, error) {
 	return id, nil
 }
 
-// authentic returns the claims of a token that one of our keys has signed as an
-// access token.
-func (t *Tokens) authentic(token string) (map[string]any, error) {
-	j, h, claims, err := readToken(token)
-	if err != nil {
-		return nil, err
+// prove is a [prover]'s.
+func (t *Tokens) prove(_ context.Context, u *unproven) (*Identity, proof, error) {
+	k, err := t.authentic(u)
+	if errors.Is(err, ErrNotMine) {
+		return nil, proof{}, err
 	}
-	issuer, err := claimedIssuer(claims)
+	if err != nil {
+		return nil, proof{}, ErrInvalidToken.Because(err)
+	}
+	id, err := t.identity(u.claims)
+	if err != nil {
+		return nil, proof{}, ErrInvalidToken.Because(err)
+	}
+	return id, proof{key: k}, nil
+}
+
+// authentic returns the key of ours that has signed u as an access token.
+func (t *Tokens) authentic(u *unproven) (*key, error) {
+	issuer, err := claimedIssuer(u.claims)
 	if err != nil {
 		return nil, err
 	}
 	if issuer != t.Issuer {
 		return nil, ErrNotMine
 	}
+	h := u.header
 	for _, name := range refusedMembersOurs {
 		if h.has(name) {
 			return nil, fmt.Errorf("header: %q is not accepted", name)
@@ -160,32 +169,40 @@ func (t *Tokens) authentic(token string) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return claims, k.verify(j)
+	return k, k.verify(u.jws)
 }
 
-// readToken takes a token apart and reads both objects in it. Nothing is
-// proven yet.
-func readToken(token string) (jws, joseHeader, map[string]any, error) {
+// An unproven token is one taken apart, of which nothing is proven yet.
+type unproven struct {
+	jws    jws
+	header joseHeader
+	claims map[string]any
+}
+
+// readToken takes a token apart and reads both objects in it.
+func readToken(token string) (*unproven, error) {
 	j, err := splitJWS(token)
 	if err != nil {
-		return jws{}, joseHeader{}, nil, err
+		return nil, err
 	}
-	h, err := readHeader(j.header)
-	if err != nil {
-		return jws{}, joseHeader{}, nil, err
+	u := &unproven{jws: j}
+	if u.header, err = readHeader(j.header); err != nil {
+		return nil, err
 	}
-	claims, err := readObject(j.payload)
-	if err != nil {
-		return jws{}, h, nil, fmt.Errorf("payload: %w", err)
+	if u.claims, err = readObject(j.payload); err != nil {
+		return u, fmt.Errorf("payload: %w", err)
 	}
-	return j, h, claims, nil
+	return u, nil
 }
 
 // Inspect shows what a token says without believing it. Only a person may look
 // at the answer; decisions are Verify's.
 func Inspect(token string) (header, claims map[string]any, err error) {
-	_, h, claims, err := readToken(token)
-	return h.members, claims, err
+	u, err := readToken(token)
+	if u == nil {
+		return nil, nil, err
+	}
+	return u.header.members, u.claims, err
 }
 
 // claimedIssuer is whose keys to look for. It is the only claim that is read

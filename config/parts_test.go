@@ -38,6 +38,19 @@ func TestParseTemplate(t *testing.T) {
 	deny("é", "printable ASCII")
 }
 
+func TestClaimNames(t *testing.T) {
+	c, err := Parse("gateway.yaml", []byte(`
+identity: {headers: {X-Tenant: "{claim.tenant}", X-User: "{id}"}}
+routes:
+  - {path: /a, upstream: "echo:", access: {claims: {realm.level: 3}}, identity_headers: {X-Team: "{name} of {claim.team} in {claim.tenant}"}}
+  - {path: /b, upstream: "echo:", identity_headers: {X-Tenant: "", X-Old: "{claim.old}"}}
+`), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "ClaimNames", c.ClaimNames(), []string{"old", "realm.level", "team", "tenant"})
+}
+
 func TestCheckPath(t *testing.T) {
 	allow := func(path string, exact bool) {
 		t.Helper()

@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -80,4 +82,24 @@ func placeholder(name string) (Part, error) {
 		return Part{Claim: claim}, nil
 	}
 	return Part{}, &placeholderError{name}
+}
+
+// ClaimNames are the claims that some identity header or access asks for, in
+// order, each once.
+func (c *Config) ClaimNames() []string {
+	names := map[string]bool{}
+	for i := range c.Routes {
+		for name := range c.Routes[i].Access.Claims {
+			names[name] = true
+		}
+		for _, text := range c.IdentityHeaders(&c.Routes[i]) {
+			template, _ := ParseTemplate(text) // a valid configuration has no other
+			for _, part := range template {
+				if part.Claim != "" {
+					names[part.Claim] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }

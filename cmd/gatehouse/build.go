@@ -57,7 +57,7 @@ func (s *server) build(cfg *config.Config, made sums) (*generation, error) {
 	options := proxy.SnapshotOptions{
 		Config:    cfg,
 		Endpoints: own,
-		Verifier:  g.accounts.verifier,
+		Verifier:  g.accounts.verified,
 		Assert:    g.accounts.tokens.Assert,
 	}
 	// The tests have a snapshot of their own, so that a configuration that
@@ -78,11 +78,12 @@ func (s *server) build(cfg *config.Config, made sums) (*generation, error) {
 }
 
 // start runs what a configuration needs besides requests: its issuers' keys
-// kept current.
+// kept current, ended tokens forgotten.
 func (g *generation) start() {
 	var ctx context.Context
 	ctx, g.cancel = context.WithCancel(context.Background())
 	g.background.Go(func() { g.accounts.issuers.Start(ctx) })
+	g.background.Go(func() { g.accounts.verified.Run(ctx) })
 }
 
 // stop ends what start began. Requests that hold the generation can go on.

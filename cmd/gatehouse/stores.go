@@ -146,6 +146,7 @@ type accounts struct {
 	tokens   *authn.Tokens
 	issuers  *authn.TrustedIssuers // nil in openAccounts and openIssuer, like verifier
 	verifier authn.Verifier        // every issuer that is trusted, then the revocations
+	verified *authn.Verified       // the same for the requests that are forwarded, with a memory; nil as well
 	counters counters
 	close    func() error
 }
@@ -252,6 +253,9 @@ func (s *stores) verifying(cfg *config.Config, keys *authn.KeySet) (*accounts, e
 	acc := s.withKeys(cfg, keys)
 	acc.issuers = issuers
 	acc.verifier = authn.Join([]authn.Verifier{acc.tokens, issuers}, s.revocations.Check)
+	acc.verified = authn.NewVerified(authn.VerifiedOptions{
+		Tokens: acc.tokens, Issuers: issuers, Checks: []authn.Check{s.revocations.Check}, Claims: cfg.ClaimNames(),
+	})
 	return acc, nil
 }
 
