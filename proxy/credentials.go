@@ -61,13 +61,35 @@ func bearerToken(field string) (token string, bearer bool, err error) {
 		return "", false, nil // "Bearerish"
 	}
 	token = strings.TrimLeft(rest, " ")
-	if token == "" || strings.Trim(token, token68) != "" {
+	if token == "" || !isToken68(token) {
 		return "", false, authn.ErrInvalidToken.Because(errors.New("not one Bearer token in Authorization"))
 	}
 	return token, true, nil
 }
 
-const token68 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
+// isToken68 tests the characters of a token (RFC 9110, section 11.2): eight at
+// a time, since with strings.Trim it was a fifth of all of Decide.
+func isToken68(s string) bool {
+	var wrong uint8
+	for len(s) >= 8 {
+		wrong |= noToken68[s[0]] | noToken68[s[1]] | noToken68[s[2]] | noToken68[s[3]] |
+			noToken68[s[4]] | noToken68[s[5]] | noToken68[s[6]] | noToken68[s[7]]
+		s = s[8:]
+	}
+	for i := range len(s) {
+		wrong |= noToken68[s[i]]
+	}
+	return wrong == 0
+}
+
+var noToken68 = func() (not [256]uint8) {
+	for c := range not {
+		if strings.IndexByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=", byte(c)) < 0 {
+			not[c] = 1
+		}
+	}
+	return not
+}()
 
 // readCookies looks for the gateway's cookies by their exact names. net/http's
 // own parser trims names, so that a sibling host's `gatehouse =evil` passes for
@@ -100,7 +122,7 @@ func readCookies(fields []string, names config.CookieNames) (values config.Cooki
 		}
 	}
 	for _, o := range own {
-		if o.seen > 1 || strings.Trim(*o.value, token68) != "" {
+		if o.seen > 1 || !isToken68(*o.value) {
 			*o.value = ""
 		}
 	}

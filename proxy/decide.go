@@ -18,7 +18,7 @@ import (
 // A Decision is what the gateway will do with a request, and why.
 type Decision struct {
 	Host     string      // in its one form
-	URL      *url.URL    // what the upstream is asked for
+	URL      url.URL     // what the upstream is asked for
 	Endpoint HandlerFunc // set if the gateway answers by itself
 	Route    *Route
 	// Also are routes that some reading of the path falls under. Their rules,
@@ -50,14 +50,16 @@ type identifier func(r *http.Request, d *Decision) (*authn.Identity, error)
 
 // Decide says what should happen to r. It calls no upstream and writes nothing.
 // An error that is no Refusal means that no verdict was possible.
-func (s *Snapshot) Decide(r *http.Request) (Decision, error) {
-	return s.decide(r, s.identify)
+func (s *Snapshot) Decide(r *http.Request) (d Decision, err error) {
+	err = s.decide(r, &d, nil)
+	return d, err
 }
 
 // DecideAs is Decide for a request of as, who may be nobody (nil), whatever
 // credentials the request has.
-func (s *Snapshot) DecideAs(r *http.Request, as *authn.Identity) (Decision, error) {
-	return s.decide(r, func(*http.Request, *Decision) (*authn.Identity, error) { return as, nil })
+func (s *Snapshot) DecideAs(r *http.Request, as *authn.Identity) (d Decision, err error) {
+	err = s.decide(r, &d, func(*http.Request, *Decision) (*authn.Identity, error) { return as, nil })
+	return d, err
 }
 
 // Explain is DecideAs, and says why other routes were passed over, which costs
@@ -70,50 +72,57 @@ func (s *Snapshot) Explain(r *http.Request, as *authn.Identity) (Decision, error
 	return d, err
 }
 
-func (s *Snapshot) decide(r *http.Request, identify identifier) (d Decision, err error) {
+// decide fills in d, which is the zero Decision. identify is s.identify if it is
+// nil. A plain request allocates nothing on the way.
+func (s *Snapshot) decide(r *http.Request, d *Decision, identify identifier) (err error) {
 	if d.Endpoint = s.special(r); d.Endpoint != nil {
-		return d, nil
+		return nil
 	}
 	if err := checkMethod(r.Method); err != nil {
-		return d, err
+		return err
 	}
 	if d.location, err = locate(r); err != nil {
-		return d, err
+		return err
 	}
 	d.Host = d.location.host
 	if d.Endpoint = s.endpoint(r, &d.location); d.Endpoint != nil {
-		return d, nil
+		return nil
 	}
-	if err := s.match(r, &d); err != nil {
-		return d, err
+	if err := s.match(r, d); err != nil {
+		return err
 	}
 	d.websocket = isWebsocket(r)
 	if rt := d.Route; rt.cors != nil {
 		answer, is, err := rt.cors.preflight(r)
 		if err != nil {
-			return d, err
+			return err
 		}
 		if is {
 			d.preflight = answer
-			return d, nil
+			return nil
 		}
 	}
 	if d.needsIdentity() {
-		if d.Identity, err = identify(r, &d); err != nil {
-			return d, err
+		if identify == nil {
+			d.Identity, err = s.identify(r, d)
+		} else {
+			d.Identity, err = identify(r, d)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	for rt := range d.rules {
 		if d.FromCookie && rt.CSRF == "check" {
 			if err := s.cross.check(r, d.websocket, rt.cors); err != nil {
-				return d, err
+				return err
 			}
 		}
 		if err := rt.allow(d.Identity); err != nil {
-			return d, err
+			return err
 		}
 	}
-	return d, nil
+	return nil
 }
 
 // special answers `OPTIONS *`, the one request without a path.
@@ -186,9 +195,7 @@ func (s *Snapshot) match(r *http.Request, d *Decision) error {
 	if err := s.matchReadings(d, method); err != nil {
 		return err
 	}
-	var err error
-	d.URL, err = d.Route.upstreamURL(loc)
-	return err
+	return d.Route.upstreamURL(&d.URL, loc)
 }
 
 // matchReadings finds the other routes whose rules hold for the request.
@@ -210,7 +217,7 @@ func (s *Snapshot) matchReadings(d *Decision, method string) error {
 		})
 	}
 	if !loc.odd && !loc.upper && !s.table.slashes {
-		return nil
+		return nil // there is one reading
 	}
 	paths, err := readings(loc)
 	if err != nil {
@@ -279,10 +286,11 @@ func (s *Snapshot) identify(r *http.Request, d *Decision) (*authn.Identity, erro
 	}
 	d.FromCookie = cr.fromCookie
 	id, err := s.verifier.Verify(r.Context(), cr.token)
+	if err == nil {
+		return id, nil
+	}
 	var refusal *authn.Refusal
 	switch {
-	case err == nil:
-		return id, nil
 	case errors.Is(err, authn.ErrInvalidToken) && cr.fromCookie && d.optional():
 		d.FromCookie = false
 		return nil, nil

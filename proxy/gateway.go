@@ -151,9 +151,8 @@ func (g *Gateway) serve(s *Snapshot, x *exchange, r *http.Request) (err error) {
 // as large.
 //
 //go:noinline
-func (x *exchange) decide(s *Snapshot, r *http.Request) (err error) {
-	x.decision, err = s.Decide(r)
-	return err
+func (x *exchange) decide(s *Snapshot, r *http.Request) error {
+	return s.decide(r, &x.decision, nil)
 }
 
 //go:noinline

@@ -18,27 +18,31 @@ import (
 	"gatehouse/config"
 )
 
-// upstreamURL is what the route asks its upstream for: the path as received, to
-// the byte, less strip_prefix, below the upstream's own path.
-func (rt *Route) upstreamURL(loc *location) (*url.URL, error) {
+// upstreamURL fills in what the route asks its upstream for: the path as
+// received, to the byte, less strip_prefix, below the upstream's own path.
+func (rt *Route) upstreamURL(u *url.URL, loc *location) error {
 	path, err := stripPrefix(loc.path, rt.StripPrefix)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	u := *rt.target.url
-	path = u.EscapedPath() + path
+	*u = *rt.target.url
 	u.RawQuery, u.ForceQuery = loc.query, loc.hasQuery && loc.query == ""
+	if loc.plain && u.RawPath == "" {
+		u.Path += path
+		return nil
+	}
+	path = u.EscapedPath() + path
 	u.Path, u.RawPath = unescape(path), path
 	if u.EscapedPath() == path {
-		return &u, nil
+		return nil
 	}
 	// net/url would re-encode some of the bytes: `/a|b` has a raw bar, which
 	// browsers send. Opaque is sent as it is.
 	if strings.HasPrefix(path, "//") {
-		return nil, badPath("%q begins with two slashes", path)
+		return badPath("%q begins with two slashes", path)
 	}
 	u.Opaque = path
-	return &u, nil
+	return nil
 }
 
 // stripPrefix takes a whole-segment prefix off an encoded path. What remains
@@ -112,7 +116,7 @@ func newForwarder(s *Snapshot, transport http.RoundTripper, l *slog.Logger) http
 
 // Outgoing is the request as the upstream would get it by d. Nothing is sent.
 func (s *Snapshot) Outgoing(r *http.Request, d Decision) (*http.Request, error) {
-	if d.Route == nil || d.URL == nil {
+	if d.Route == nil || d.URL.Host == "" {
 		return nil, errors.New("the request is not forwarded")
 	}
 	x := &exchange{snapshot: s, request: r, id: newRequestID(), decision: d, peer: peerOf(r, s.config.TrustedProxies)}
@@ -129,7 +133,7 @@ func (s *Snapshot) Outgoing(r *http.Request, d Decision) (*http.Request, error) 
 // of identity.
 func (s *Snapshot) rewrite(out, in *http.Request, x *exchange) (forged []string) {
 	d, rt, h := &x.decision, x.decision.Route, out.Header
-	out.URL = d.URL
+	out.URL = &d.URL
 	switch rt.HostHeader {
 	case "", "preserve":
 		out.Host = d.location.hostPort
