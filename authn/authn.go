@@ -115,6 +115,11 @@ type Caller struct {
 	Refresh    string // the refresh cookie's value; "" for none
 	Known      string // the value of the cookie that says who signed in here; "" for none
 	Err        error  // why the credentials could not be read, a Refusal
+
+	// Resume is who the session behind the refresh cookie signs in, now that the
+	// cookie's token, if there is one, was refused because of bad. The answer
+	// carries new cookies then. It is nil where no session can go on.
+	Resume func(bad error) (*Identity, error)
 }
 
 type callerKey struct{}

@@ -81,3 +81,13 @@ func (s *Service) LookUpRefresh(ctx context.Context, token string) (Session, Use
 func (s *Service) sessionRevoked(ctx context.Context, session Session) error {
 	return s.Revocations.Check(ctx, &Identity{Session: session.ID, Generation: math.MaxInt64})
 }
+
+// endRevoked is sessionRevoked, and forgets a session that a gateway without
+// accounts has signed out.
+func (s *Service) endRevoked(ctx context.Context, session Session) error {
+	err := s.sessionRevoked(ctx, session)
+	if errors.Is(err, ErrInvalidToken) {
+		return errors.Join(err, s.Sessions.EndSession(ctx, session.ID))
+	}
+	return err
+}

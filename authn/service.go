@@ -28,6 +28,9 @@ type Service struct {
 
 	Now   func() time.Time
 	Audit func(ctx context.Context, e Event) // may be nil
+
+	resumes  shares[string] // by refresh token
+	renewals shares[Grant]
 }
 
 // Client is who asks, as far as the connection tells.

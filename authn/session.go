@@ -71,19 +71,23 @@ func (s *Service) refresh(ctx context.Context, text string, c Client, e *Event) 
 		return Grant{}, err
 	}
 	e.SessionID, e.UserID = session.ID, session.UserID
-	if err := s.sessionRevoked(ctx, session); errors.Is(err, ErrInvalidToken) {
-		// A gateway without accounts has signed it out.
-		return Grant{}, errors.Join(err, s.Sessions.EndSession(ctx, session.ID))
+	if err := s.endRevoked(ctx, session); errors.Is(err, ErrInvalidToken) {
+		return Grant{}, err
 	}
-	next, expires, err := s.successor(ctx, spent, session, c)
+	next, expires, _, err := s.successor(ctx, spent, session, c)
 	if errors.Is(err, errReused) {
 		err = s.reused(ctx, session, c)
 	}
 	if err != nil {
 		return Grant{}, err
 	}
-	// The user is read after the rotation: a sign-out that comes before it is
-	// seen here, and one that comes after it revokes the session.
+	return s.granted(ctx, session, next, expires)
+}
+
+// granted is what a refresh gives: the session's next token, and an access token.
+// The user is read after the rotation: a sign-out that comes before it is
+// seen here, and one that comes after it revokes the session.
+func (s *Service) granted(ctx context.Context, session Session, next refreshToken, expires time.Time) (Grant, error) {
 	g, err := s.grant(ctx, session.ID, func() (User, error) { return s.active(ctx, session.UserID) })
 	if err != nil {
 		return Grant{}, err
@@ -113,8 +117,9 @@ func (s *Service) sessionOf(ctx context.Context, t refreshToken) (Session, error
 
 var errReused = errors.New("spent refresh token was used again")
 
-// successor spends a token, or finds the successor that it got a moment ago.
-func (s *Service) successor(ctx context.Context, spent refreshToken, session Session, c Client) (refreshToken, time.Time, error) {
+// successor spends a token, or finds the successor that it got a moment ago; won
+// tells which.
+func (s *Service) successor(ctx context.Context, spent refreshToken, session Session, c Client) (next refreshToken, expires time.Time, won bool, err error) {
 	hash := spent.secretHash()
 	if sameText(session.Refresh.Current, hash) {
 		now, next := s.Now(), spent.next()
@@ -125,20 +130,20 @@ func (s *Service) successor(ctx context.Context, spent refreshToken, session Ses
 		rotated.Refresh.SpentAt, rotated.Refresh.Sealed = now, spent.seal(next)
 		won, err := s.Sessions.RotateSession(ctx, hash, rotated)
 		if err != nil {
-			return refreshToken{}, time.Time{}, fmt.Errorf("rotate session: %w", err)
+			return refreshToken{}, time.Time{}, false, fmt.Errorf("rotate session: %w", err)
 		}
 		if won {
-			return next, rotated.Expires, nil
+			return next, rotated.Expires, true, nil
 		}
 		if session, err = s.sessionOf(ctx, spent); err != nil {
-			return refreshToken{}, time.Time{}, err
+			return refreshToken{}, time.Time{}, false, err
 		}
 	}
 	if !s.inGrace(session, hash) {
-		return refreshToken{}, time.Time{}, errReused
+		return refreshToken{}, time.Time{}, false, errReused
 	}
-	next, err := spent.open(session.Refresh.Sealed)
-	return next, session.Expires, err
+	next, err = spent.open(session.Refresh.Sealed)
+	return next, session.Expires, false, err
 }
 
 // inGrace tells whether the token of this hash was spent last, and just now.
@@ -154,12 +159,9 @@ func (s *Service) Holder(ctx context.Context, refreshToken string, c Client) (*I
 	if err != nil {
 		return nil, ErrInvalidToken.Because(err)
 	}
-	session, err := s.sessionOf(ctx, t)
+	session, err := s.held(ctx, t, c)
 	if err != nil {
 		return nil, err
-	}
-	if hash := t.secretHash(); !sameText(session.Refresh.Current, hash) && !s.inGrace(session, hash) {
-		return nil, s.reused(ctx, session, c)
 	}
 	u, err := s.active(ctx, session.UserID)
 	if err != nil {

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -28,6 +26,7 @@ type Decision struct {
 	FromCookie bool            // the credential was the session cookie
 	Passed     []Passed        // routes not taken and the reason; filled for Explain
 
+	refresh   string // of the session that goes on by it; spent with the answer
 	location  location
 	websocket bool
 	preflight http.Header // the answer to a CORS preflight
@@ -281,25 +280,26 @@ func (d *Decision) optional() bool {
 // an optional route; a bad Bearer token is refused even there.
 func (s *Snapshot) identify(r *http.Request, d *Decision) (*authn.Identity, error) {
 	cr, err := s.credentials.read(r.Header)
-	if err != nil || cr.token == "" {
+	if err != nil {
 		return nil, err
 	}
-	d.FromCookie = cr.fromCookie
-	id, err := s.verifier.Verify(r.Context(), cr.token)
-	if err == nil {
-		return id, nil
+	resumable := s.renewer != nil && cr.refresh != "" && (cr.fromCookie || cr.token == "")
+	if cr.token == "" && !resumable {
+		return nil, nil
 	}
-	var refusal *authn.Refusal
+	d.FromCookie = cr.fromCookie || cr.token == ""
+	id, err := s.verify(r.Context(), cr.token)
+	if resumable && dead(err) {
+		id, err = s.resume(r, d, cr.refresh, err)
+	}
 	switch {
-	case errors.Is(err, authn.ErrInvalidToken) && cr.fromCookie && d.optional():
+	case err == nil:
+		return id, nil
+	case dead(err) && d.FromCookie && d.optional():
 		d.FromCookie = false
 		return nil, nil
-	case errors.As(err, &refusal):
-		return nil, err
-	case errors.Is(err, context.Canceled):
-		return nil, err
 	}
-	return nil, authn.ErrBusy.Saying("The token cannot be verified at the moment").After(retryLater).Because(err)
+	return nil, unsure(err)
 }
 
 // passed says of every other route why the request did not take it.

@@ -38,6 +38,8 @@ type exchange struct {
 	assertion string                    // the signed identity assertion
 	failure   error                     // what the ReverseProxy's ErrorHandler was told
 	misframed atomic.Pointer[violation] // found by the Guard in the request's body
+	renewed   renewal                   // what became of the session's refresh on the way
+	renewErr  error                     // why it failed
 
 	streams *streams // where place is; nil until it is forwarded
 	place   streamPlace
@@ -119,6 +121,7 @@ func (x *exchange) WriteHeader(status int) {
 		return
 	}
 	if x.status == 0 {
+		x.renew()
 		x.status = status
 		x.own(h)
 	}
@@ -145,6 +148,7 @@ func (x *exchange) FlushError() error {
 // Hijack hands over the connection of an upgraded exchange. What goes through
 // it from then on counts as the answer's bytes.
 func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	x.renew()
 	conn, rw, err := http.NewResponseController(x.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
@@ -175,7 +179,7 @@ func (x *exchange) log(l *slog.Logger) {
 	if !x.forwarded.IsZero() {
 		gateway = x.forwarded.Sub(x.start)
 	}
-	attrs := make([]slog.Attr, 0, 20)
+	attrs := make([]slog.Attr, 0, 22)
 	attrs = append(attrs,
 		slog.String("request_id", x.id),
 		slog.String("client", x.peer.client.String()),
@@ -206,6 +210,12 @@ func (x *exchange) log(l *slog.Logger) {
 	attrs = append(attrs, slog.String("decision", decision))
 	if reason != "" {
 		attrs = append(attrs, slog.String("reason", clip(reason, 500)))
+	}
+	if x.renewed == renewed {
+		attrs = append(attrs, slog.Bool("refreshed", true))
+	}
+	if x.renewErr != nil {
+		attrs = append(attrs, slog.String("refresh_failed", clip(x.renewErr.Error(), 500)))
 	}
 	if x.aborted {
 		attrs = append(attrs, slog.Bool("aborted", true))

@@ -186,6 +186,7 @@ func (g *Gateway) answer(s *Snapshot, x *exchange, r *http.Request) error {
 		Refresh:     cr.refresh,
 		Known:       cr.known,
 		Err:         err,
+		Resume:      x.resumeFor(r, cr),
 	})))
 }
 
@@ -300,6 +301,9 @@ func (g *Gateway) record(x *exchange) {
 	if x.err != nil {
 		outcome = outcomeRefused
 		g.metrics.refused(authn.AsRefusal(x.err).Code)
+	}
+	if x.renewed != renewedNot {
+		g.metrics.renewals[x.renewed].Inc()
 	}
 	counted.done(x.request.Method, x.status, outcome, time.Since(x.start), upstream)
 	if x.snapshot.config.Log.Access {

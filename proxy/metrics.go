@@ -49,6 +49,7 @@ type Metrics struct {
 	refusals  map[string]prometheus.Counter // by code
 	stripped  prometheus.Counter
 	streams   *streamMetrics
+	renewals  [renewals]prometheus.Counter
 	events    *prometheus.CounterVec // event, outcome
 	loaded    prometheus.Gauge
 	loadedAt  prometheus.Gauge
@@ -120,6 +121,7 @@ func NewMetrics(version, commit string) *Metrics {
 		m.loaded, m.loadedAt, refusals, build, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.streams = newStreamMetrics(m.registry)
+	m.renewals = newRenewals(m.registry)
 	return m
 }
 

@@ -24,6 +24,7 @@ type SnapshotOptions struct {
 	Config    *config.Config
 	Endpoints Endpoints      // nil: the gateway answers nothing itself
 	Verifier  authn.Verifier // nil: every token is refused
+	Renewer   Renewer        // nil: a session ends with its access token
 	// Assert signs the assertion about id for the route named audience. It is
 	// called where identity.assertion is enabled.
 	Assert func(id *authn.Identity, audience string, ttl time.Duration) (string, error)
@@ -34,6 +35,7 @@ type Snapshot struct {
 	config      *config.Config
 	endpoints   Endpoints
 	verifier    authn.Verifier
+	renewer     Renewer
 	assert      func(*authn.Identity, string, time.Duration) (string, error)
 	routes      []*Route // ranked
 	table       *table
@@ -54,6 +56,7 @@ func NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
 		config:      c,
 		endpoints:   o.Endpoints,
 		verifier:    o.Verifier,
+		renewer:     o.Renewer,
 		assert:      o.Assert,
 		https:       c.HTTPS(),
 		realm:       strings.Map(quotable, c.Tokens.Audience),

@@ -2,7 +2,6 @@ package endpoints
 
 import (
 	"cmp"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -27,8 +26,7 @@ func (e *Endpoints) accountPage(w http.ResponseWriter, r *http.Request) error {
 // orLogin sends a browser that is not signed in to the login page. Others get
 // the error.
 func (e *Endpoints) orLogin(w http.ResponseWriter, r *http.Request, err error) error {
-	signedOut := errors.Is(err, authn.ErrMissingToken) || errors.Is(err, authn.ErrInvalidToken)
-	if !signedOut || !authn.CallerOf(r.Context()).Navigates {
+	if !isDead(err) || !authn.CallerOf(r.Context()).Navigates {
 		return err
 	}
 	status := http.StatusFound

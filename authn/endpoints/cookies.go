@@ -1,6 +1,7 @@
 package endpoints
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -24,17 +25,26 @@ type cookies struct {
 	secure bool
 }
 
-// set hands the grant to a browser. Nothing is set if it would not be kept.
-func (c cookies) set(w http.ResponseWriter, g authn.Grant) error {
-	session := c.cookie(c.Session, g.AccessToken, g.ExpiresIn)
-	refresh := c.cookie(c.Refresh, g.RefreshToken, g.RefreshExpiresIn)
-	if n := len(session.String()); n > maxCookie {
-		return authn.ErrInternal.Saying("This account has too many roles for a browser").
+// fields are what hands the grant to a browser. Both cookies stay for as long as
+// the session does, so that the leeway of access tokens counts for browsers too,
+// and a dead token is told from none. It is an error if they would not be kept.
+func (c cookies) fields(g authn.Grant) ([]string, error) {
+	session := c.cookie(c.Session, g.AccessToken, max(g.ExpiresIn, g.RefreshExpiresIn)).String()
+	refresh := c.cookie(c.Refresh, g.RefreshToken, g.RefreshExpiresIn).String()
+	if n := len(session); n > maxCookie {
+		return nil, authn.ErrInternal.Saying("This account has too many roles for a browser").
 			Because(fmt.Errorf("session cookie of %d bytes: browsers keep %d", n, maxCookie))
 	}
-	http.SetCookie(w, session)
-	http.SetCookie(w, refresh)
-	return nil
+	return []string{session, refresh}, nil
+}
+
+// set hands the grant to a browser.
+func (c cookies) set(w http.ResponseWriter, g authn.Grant) error {
+	fields, err := c.fields(g)
+	for _, field := range fields {
+		w.Header().Add("Set-Cookie", field)
+	}
+	return err
 }
 
 // clear takes both cookies back. The browser stays known. Browsers delete a __Host- cookie only if the
@@ -62,4 +72,20 @@ func (e *Endpoints) remember(w http.ResponseWriter, r *http.Request, userID stri
 	if err == nil {
 		http.SetCookie(w, e.cookies.cookie(e.cookies.Known, known, knownFor))
 	}
+}
+
+// Resume lets a request in whose access token is no longer good while its
+// session is alive. See [authn.Service.Resume].
+func (e *Endpoints) Resume(ctx context.Context, refreshToken string, c authn.Client) (string, error) {
+	return e.service.Resume(ctx, refreshToken, c)
+}
+
+// Renew spends a refresh cookie and returns the Set-Cookie fields of the answer.
+// See [authn.Service.Renew].
+func (e *Endpoints) Renew(ctx context.Context, refreshToken string, c authn.Client) ([]string, error) {
+	g, err := e.service.Renew(ctx, refreshToken, c)
+	if err != nil {
+		return nil, err
+	}
+	return e.cookies.fields(g)
 }

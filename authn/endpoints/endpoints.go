@@ -18,6 +18,7 @@
 package endpoints
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -214,8 +215,18 @@ func noRoute(w http.ResponseWriter, _ *http.Request) error {
 	return authn.ErrNoRoute
 }
 
-// identify finds who is calling. Nobody is ErrMissingToken.
+// identify finds who is calling. Nobody is ErrMissingToken. A browser whose
+// session is alive goes on, and the answer has new cookies for it.
 func (e *Endpoints) identify(r *http.Request) (*authn.Identity, error) {
+	id, err := e.presented(r)
+	if c := authn.CallerOf(r.Context()); isDead(err) && c.Resume != nil {
+		return c.Resume(err)
+	}
+	return id, err
+}
+
+// presented is who the presented token says is calling.
+func (e *Endpoints) presented(r *http.Request) (*authn.Identity, error) {
 	c := authn.CallerOf(r.Context())
 	if c.Err != nil {
 		return nil, c.Err
@@ -224,6 +235,12 @@ func (e *Endpoints) identify(r *http.Request) (*authn.Identity, error) {
 		return nil, authn.ErrMissingToken
 	}
 	return e.verifier.Verify(r.Context(), c.Token)
+}
+
+// isDead tells a credential that is no longer good, or missing, from one that
+// nobody can tell about.
+func isDead(err error) bool {
+	return errors.Is(err, authn.ErrMissingToken) || errors.Is(err, authn.ErrInvalidToken)
 }
 
 // account is identify for what only a user of this gateway has. Another

@@ -90,7 +90,24 @@ func (g *gateway) do(r *http.Request) answer {
 	if k, err := r.Cookie(g.cookies.Known); err == nil {
 		c.Known = k.Value
 	}
-	return g.doAs(r, c)
+	var renewed []string
+	if c.Refresh != "" && (c.Token == "" || c.FromCookie) {
+		c.Resume = func(bad error) (*authn.Identity, error) {
+			token, err := g.Resume(r.Context(), c.Refresh, authn.Client{})
+			if err != nil {
+				return nil, bad
+			}
+			if renewed, err = g.Renew(r.Context(), c.Refresh, authn.Client{}); err != nil {
+				g.t.Errorf("Renew = %v", err)
+			}
+			return g.verifier.Verify(r.Context(), token)
+		}
+	}
+	a := g.doAs(r, c)
+	for _, cookie := range renewed {
+		a.header.Add("Set-Cookie", cookie)
+	}
+	return a
 }
 
 func (g *gateway) doAs(r *http.Request, c authn.Caller) answer {

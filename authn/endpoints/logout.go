@@ -16,10 +16,8 @@ import (
 // sign-out could not be recorded: it keeps them then, to try again.
 func (e *Endpoints) logout(w http.ResponseWriter, r *http.Request) error {
 	id, err := e.holder(r)
-	if errors.Is(err, authn.ErrMissingToken) || errors.Is(err, authn.ErrInvalidToken) {
-		if postsForm(r) {
-			return e.signedOut(w)
-		}
+	if isDead(err) && postsForm(r) {
+		return e.signedOut(w)
 	}
 	if err != nil {
 		return err
@@ -45,14 +43,13 @@ func (e *Endpoints) logout(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// holder finds who is calling, as identify does, and who holds the refresh
-// cookie where the access token has run out: the session has not, and
-// forgetting the cookie would leave it alive for whoever copied it.
+// holder finds who is calling, and who holds the refresh cookie where the
+// access token has run out: the session has not, and forgetting the cookie would
+// leave it alive for whoever copied it. It is not given new cookies.
 func (e *Endpoints) holder(r *http.Request) (*authn.Identity, error) {
 	c := authn.CallerOf(r.Context())
-	id, err := e.identify(r)
-	dead := errors.Is(err, authn.ErrMissingToken) || errors.Is(err, authn.ErrInvalidToken)
-	if dead && c.Refresh != "" && (c.Token == "" || c.FromCookie) {
+	id, err := e.presented(r)
+	if isDead(err) && c.Refresh != "" && (c.Token == "" || c.FromCookie) {
 		return e.service.Holder(r.Context(), c.Refresh, clientOf(r))
 	}
 	return id, err

@@ -27,7 +27,7 @@ func (e *Endpoints) password(w http.ResponseWriter, r *http.Request) error {
 		p.Focus = "current_password"
 		return e.again(w, in, "account.html", p, err)
 	}
-	if authn.CallerOf(r.Context()).FromCookie {
+	if c := authn.CallerOf(r.Context()); c.FromCookie || c.Token == "" {
 		e.remember(w, r, id.ID)
 	}
 	if in.browser {

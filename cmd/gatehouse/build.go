@@ -60,6 +60,9 @@ func (s *server) build(cfg *config.Config, made sums) (*generation, error) {
 		Verifier:  g.accounts.verified,
 		Assert:    g.accounts.tokens.Assert,
 	}
+	if cfg.KeepsAccounts() {
+		options.Renewer = own
+	}
 	// The tests have a snapshot of their own, so that a configuration that
 	// fails them leaves nothing behind in the gateway.
 	if len(cfg.Tests) > 0 {

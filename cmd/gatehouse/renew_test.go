@@ -1,0 +1,184 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gatehouse/authn/authntest"
+)
+
+// A jar is what a browser has of the gateway's cookies. It keeps none by itself:
+// the tests decide which answers arrive.
+type jar map[string]string
+
+func (j jar) String() string {
+	var pairs []string
+	for _, name := range []string{"gatehouse", "gatehouse-refresh"} {
+		if j[name] != "" {
+			pairs = append(pairs, name+"="+j[name])
+		}
+	}
+	return strings.Join(pairs, "; ")
+}
+
+// after is the jar once an answer has arrived.
+func (j jar) after(h http.Header) jar {
+	next := jar{}
+	for name, value := range j {
+		next[name] = value
+	}
+	for _, c := range (&http.Response{Header: h}).Cookies() {
+		next[c.Name] = c.Value
+	}
+	return next
+}
+
+// signIn signs in as a browser does.
+func signIn(t *testing.T, gateway, email string) jar {
+	t.Helper()
+	form := url.Values{"email": {email}, "password": {goodPassword}}.Encode()
+	req, _ := http.NewRequestWithContext(t.Context(), "POST", gateway+"/login", strings.NewReader(form))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Sec-Fetch-Mode", "navigate")
+	got := send(t, plainClient(), req)
+	if got.status != http.StatusSeeOther {
+		t.Fatalf("login = %d %s", got.status, got.body)
+	}
+	return jar{}.after(got.header)
+}
+
+// as sends a request with the jar's cookies. header are names and values in turn.
+func (j jar) as(t *testing.T, method, url string, header ...string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Cookie", j.String())
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	return send(t, plainClient(), req)
+}
+
+// spend waits until the jar's access token is refused.
+func (j jar) spend(t *testing.T, gateway string) {
+	t.Helper()
+	await(t, 20*time.Second, "the access token to run out", func() bool {
+		return jar{"gatehouse": j["gatehouse"]}.as(t, "GET", gateway+"/").status == http.StatusUnauthorized
+	})
+}
+
+func metric(t *testing.T, gw *servedGateway, name string) string {
+	t.Helper()
+	text, err := get(gw.admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "0"
+}
+
+// shortLived is a gateway whose access tokens are soon spent.
+const shortLived = `users: {database: "%s", bcrypt_cost: 4}
+tokens: {access_ttl: %s, leeway: 0s, issuer: "http://gw.example"}
+routes:
+  - {path: /, upstream: "%s"}
+`
+
+// Fifty requests of a browser whose access token has run out, at one gateway and
+// at two: all are answered, one rotation is made, and whichever answers the
+// browser keeps, it stays signed in.
+func TestRefreshOnTheWay(t *testing.T) {
+	t.Run("sqlite", func(t *testing.T) {
+		gw := serveHere(t, fmt.Sprintf(shortLived, "sqlite", "1s", "echo:"))
+		refreshOnTheWay(t, gw)
+	})
+	t.Run("postgres", func(t *testing.T) {
+		server := authntest.StartPostgres(t, "fsync = off")
+		keys := "data_dir: " + filepath.Join(t.TempDir(), "data") + "\n"
+		yaml := keys + fmt.Sprintf(shortLived, server.URL("postgres"), "1s", "echo:")
+		one := serveHere(t, yaml)
+		refreshOnTheWay(t, one, serveHere(t, yaml))
+	})
+}
+
+func refreshOnTheWay(t *testing.T, gateways ...*servedGateway) {
+	one := gateways[0]
+	body, _ := json.Marshal(map[string]string{"email": "ann@example.com", "password": goodPassword})
+	res, err := http.Post(one.url+"/register", "application/json", strings.NewReader(string(body)))
+	if err != nil || res.StatusCode != http.StatusCreated {
+		t.Fatalf("register: %v, %v", res, err)
+	}
+	res.Body.Close()
+	old := signIn(t, one.url, "ann@example.com")
+	old.spend(t, one.url)
+
+	var mu sync.Mutex
+	var answers []answer
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			got := old.as(t, "GET", gateways[i%len(gateways)].url+"/page")
+			mu.Lock()
+			defer mu.Unlock()
+			answers = append(answers, got)
+		})
+	}
+	wg.Wait()
+	successors := map[string]bool{}
+	for _, got := range answers {
+		if got.status != http.StatusOK || !strings.Contains(got.body, "ann@example.com") {
+			t.Fatalf("answer %d %s", got.status, got.body)
+		}
+		// No shared cache may keep what holds somebody's cookies.
+		if cc := got.header.Get("Cache-Control"); !strings.Contains(cc, "private") && !strings.Contains(cc, "no-store") {
+			t.Errorf("Cache-Control %q beside Set-Cookie", cc)
+		}
+		successors[jar{}.after(got.header)["gatehouse-refresh"]] = true
+	}
+	rotations := 0
+	for _, gw := range gateways {
+		rotations += strings.Count(gw.stderr.String(), "event=refresh ")
+	}
+	if len(successors) != 1 || successors[""] || rotations != 1 {
+		t.Fatalf("%d successors, %d rotations in the audit log, want one", len(successors), rotations)
+	}
+	// The first token is still the one before the current: there was no other rotation.
+	again := old.after(old.as(t, "GET", one.url+"/page").header)
+	if !successors[again["gatehouse-refresh"]] {
+		t.Error("another successor than the fifty got")
+	}
+
+	// Whichever answer arrived last: the cookies are good, now and once more.
+	for _, got := range []answer{answers[0], answers[len(answers)-1]} {
+		if now := old.after(got.header); now.as(t, "GET", one.url+"/page").status != http.StatusOK {
+			t.Error("cookies of an answer are refused")
+		}
+	}
+	last := old.after(answers[7].header)
+	last.spend(t, one.url)
+	if got := last.as(t, "GET", gateways[len(gateways)-1].url+"/page"); got.status != http.StatusOK {
+		t.Errorf("later = %d %s", got.status, got.body)
+	}
+	for _, gw := range gateways {
+		if n := metric(t, gw, `gatehouse_events_total{event="refresh_reuse",outcome="ok"}`); n != "0" {
+			t.Errorf("%s alarms", n)
+		}
+	}
+	if n := metric(t, one, `gatehouse_refreshes_total{outcome="ok"}`); n == "0" {
+		t.Error("no refresh was counted")
+	}
+	await(t, 5*time.Second, "the log line", func() bool { return strings.Contains(one.stderr.String(), "refreshed=true") })
+}
