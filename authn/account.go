@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -58,13 +57,13 @@ func invisible(r rune) bool {
 
 // canonicalRoles is the roles without repetitions.
 func canonicalRoles(roles []string) ([]string, error) {
-	kept := []string{}
+	kept, seen := []string{}, map[string]bool{}
 	for _, r := range roles {
 		if err := config.CheckRole(r); err != nil {
 			return nil, fmt.Errorf("%.64q: %w", r, err)
 		}
-		if !slices.Contains(kept, r) {
-			kept = append(kept, r)
+		if !seen[r] {
+			kept, seen[r] = append(kept, r), true
 		}
 	}
 	return kept, config.CheckRoleCount(kept)

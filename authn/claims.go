@@ -15,7 +15,7 @@ const (
 	maxDate = 1 << 53 // the last integer that every JSON reader knows
 )
 
-var claimNames = set("iss", "sub", "aud", "exp", "iat", "nbf", "jti", "email", "email_verified", "name", "roles", "sid", "gen")
+var claimNames = set("iss", "sub", "aud", "exp", "iat", "nbf", "jti", "email", "email_verified", "name", "roles", "roles_omitted", "sid", "gen")
 
 // A claimReader reads claims whose signature is good and keeps the first
 // error. Its methods return zero values after one.
@@ -151,6 +151,19 @@ func (c *claimReader) roles(name string, v any, bare bool) []string {
 	}
 	c.fail("%s is no list", name)
 	return nil
+}
+
+// omitted reads roles_omitted: the token's roles are not in it, see
+// [Tokens.RolesOf].
+func (c *claimReader) omitted() bool {
+	v, there := c.claims["roles_omitted"]
+	if !there {
+		return false
+	}
+	if _, both := c.claims["roles"]; both || v != true {
+		c.fail("roles_omitted is not true, or beside roles")
+	}
+	return true
 }
 
 // integer reads an optional count.

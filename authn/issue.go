@@ -53,7 +53,8 @@ func (s *Service) issue(ctx context.Context, read func() (User, error), roles []
 		if roles != nil {
 			u.Roles = roles
 		}
-		token, id, err := s.Tokens.Issue(u, session, ttl)
+		own := roles == nil && s.Tokens.RolesOf != nil
+		token, id, err := s.Tokens.issue(u, session, ttl, own)
 		if err != nil {
 			return "", nil, fmt.Errorf("issue token: %w", err)
 		}

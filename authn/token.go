@@ -23,7 +23,16 @@ type Tokens struct {
 	Issuer, Audience string
 	TTL, Leeway      time.Duration
 	Now              func() time.Time
+	// RolesOf are a user's roles at a generation, for tokens that leave them out:
+	// a user's own would make them longer than browsers keep a cookie. The error
+	// is ErrInvalidToken if that is not the user's generation any more. nil: no token
+	// leaves them out, and one that does is refused.
+	RolesOf func(ctx context.Context, userID string, generation int64) ([]string, error)
 }
+
+// maxWithRoles is how long a token may be with its roles, in bytes: with name and
+// attributes a cookie has 4096.
+const maxWithRoles = 3900
 
 // accessClaims are the claims of RFC 9068 and ours, in the order of the
 // interface page.
@@ -37,7 +46,8 @@ type accessClaims struct {
 	ID         string   `json:"jti"`
 	Email      string   `json:"email,omitempty"`
 	Name       string   `json:"name,omitempty"`
-	Roles      []string `json:"roles"`
+	Roles      []string `json:"roles,omitzero"` // nil if they are left out
+	Omitted    bool     `json:"roles_omitted,omitempty"`
 	Session    string   `json:"sid,omitempty"`
 	Generation int64    `json:"gen"`
 }
@@ -50,8 +60,15 @@ func (t *Tokens) now() time.Time {
 }
 
 // Issue makes an access token for u that lives for ttl, in whole seconds.
-// session is its sid; "" for a token that belongs to no session.
+// session is its sid; "" for a token that belongs to no session. Its roles are in
+// it, unless it would be too long for a cookie with them.
 func (t *Tokens) Issue(u User, session string, ttl time.Duration) (token string, id *Identity, err error) {
+	return t.issue(u, session, ttl, t.RolesOf != nil)
+}
+
+// issue is Issue. Only where mayOmit holds are u's roles those of the user's
+// generation, which RolesOf finds again.
+func (t *Tokens) issue(u User, session string, ttl time.Duration, mayOmit bool) (token string, id *Identity, err error) {
 	if ttl < time.Second {
 		return "", nil, fmt.Errorf("token life time %v: want at least 1s", ttl)
 	}
@@ -63,6 +80,13 @@ func (t *Tokens) Issue(u User, session string, ttl time.Duration) (token string,
 		Session: session, Generation: u.Generation,
 	}
 	token, payload, err := t.sign(typAccess, c, ttl)
+	if err == nil && mayOmit && len(token) > maxWithRoles {
+		c.Roles, c.Omitted = nil, true
+		token, payload, err = t.sign(typAccess, c, ttl)
+	}
+	if err == nil && len(token) > maxToken {
+		err = fmt.Errorf("token of %d bytes, want at most %d", len(token), maxToken)
+	}
 	if err != nil {
 		return "", nil, fmt.Errorf("issue token: %w", err)
 	}
@@ -74,6 +98,9 @@ func (t *Tokens) Issue(u User, session string, ttl time.Duration) (token string,
 	}
 	if id, err = t.identity(claims); err != nil {
 		return "", nil, fmt.Errorf("issue token: %w", err)
+	}
+	if c.Omitted {
+		id.complete(u.Roles)
 	}
 	return token, id, nil
 }
@@ -107,9 +134,6 @@ func (t *Tokens) sign(typ string, claims any, ttl time.Duration) (token string, 
 	if token, err = k.sign(header, payload); err != nil {
 		return "", nil, err
 	}
-	if len(token) > maxToken {
-		return "", nil, fmt.Errorf("token of %d bytes, want at most %d", len(token), maxToken)
-	}
 	return token, payload, nil
 }
 
@@ -132,7 +156,7 @@ func (t *Tokens) Verify(ctx context.Context, token string) (*Identity, error) {
 }
 
 // prove is a [prover]'s.
-func (t *Tokens) prove(_ context.Context, u *unproven) (*Identity, proof, error) {
+func (t *Tokens) prove(ctx context.Context, u *unproven) (*Identity, proof, error) {
 	k, err := t.authentic(u)
 	if errors.Is(err, ErrNotMine) {
 		return nil, proof{}, err
@@ -140,9 +164,9 @@ func (t *Tokens) prove(_ context.Context, u *unproven) (*Identity, proof, error)
 	if err != nil {
 		return nil, proof{}, ErrInvalidToken.Because(err)
 	}
-	id, err := t.identity(u.claims)
+	id, err := t.proven(ctx, u.claims)
 	if err != nil {
-		return nil, proof{}, ErrInvalidToken.Because(err)
+		return nil, proof{}, err
 	}
 	return id, proof{key: k}, nil
 }
@@ -215,6 +239,37 @@ func claimedIssuer(claims map[string]any) (string, error) {
 	return issuer, nil
 }
 
+// proven is the identity in the claims of a token whose signature is good, with
+// the roles that the token has left out.
+func (t *Tokens) proven(ctx context.Context, claims map[string]any) (*Identity, error) {
+	id, err := t.identity(claims)
+	if err != nil {
+		return nil, ErrInvalidToken.Because(err)
+	}
+	if claims["roles_omitted"] != true {
+		return id, nil
+	}
+	if t.RolesOf == nil {
+		return nil, ErrInvalidToken.Because(errors.New("its roles are kept at the gateway that has the account"))
+	}
+	roles, err := t.RolesOf(ctx, id.ID, id.Generation)
+	if err != nil {
+		return nil, err
+	}
+	id.complete(roles)
+	return id, nil
+}
+
+// complete adds the roles that a token has left out, before anybody shares id.
+func (id *Identity) complete(roles []string) {
+	id.Roles = roles
+	list := make([]any, len(roles))
+	for i, role := range roles {
+		list[i] = role
+	}
+	id.Claims["roles"] = list
+}
+
 // identity reads the claims of a token of ours.
 func (t *Tokens) identity(claims map[string]any) (*Identity, error) {
 	c := claimReader{claims: claims}
@@ -232,6 +287,7 @@ func (t *Tokens) identity(claims map[string]any) (*Identity, error) {
 		Expires: c.expires(),
 	}
 	id.Generation = c.integer("gen")
+	c.omitted()
 	c.started(t.now().Add(t.Leeway))
 	return id, c.err
 }

@@ -248,6 +248,9 @@ func TestVerifyClaims(t *testing.T) {
 	deny(with("roles", "admin"), "roles")
 	deny(with("roles", []any{"a", 1}), "roles")
 	deny(with("roles", []string{"a", ""}), "roles")
+	deny(with("roles_omitted", true), "beside roles")
+	deny(with("roles_omitted", "true"), "roles_omitted")
+	deny(with("Roles_Omitted", true), "spelled oddly")
 	deny(with("roles", map[string]any{"admin": true}), "roles")
 	for _, bad := range []string{"-1", "1.5", `"1"`, "1e3", "9223372036854775808", "true"} {
 		deny(raw("gen", bad), "gen")

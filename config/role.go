@@ -10,8 +10,8 @@ import (
 
 const (
 	maxRole      = 64 // bytes
-	maxRoles     = 100
-	maxRoleBytes = 2048 // of all together, so that a token stays below its limit of 8 KiB
+	maxRoles     = 4000
+	maxRoleBytes = 64 << 10 // of all together; no app takes a longer header
 )
 
 // CheckRole says what is wrong with a role that an account is to have. Roles
@@ -32,7 +32,7 @@ func CheckRole(role string) error {
 	return nil
 }
 
-// CheckRoleCount says whether the roles of an account are too many for a token.
+// CheckRoleCount says whether the roles of an account are too many.
 func CheckRoleCount(roles []string) error {
 	if len(roles) > maxRoles || len(strings.Join(roles, "")) > maxRoleBytes {
 		return fmt.Errorf("want at most %d roles, of %d bytes together", maxRoles, maxRoleBytes)

@@ -58,7 +58,7 @@ func (v *validator) database(s string) {
 	}
 }
 
-// defaultRoles are roles of ours, which have to fit into our tokens.
+// defaultRoles are roles of ours.
 func (v *validator) defaultRoles(key string, roles []string) {
 	for i, r := range roles {
 		if err := CheckRole(r); err != nil {

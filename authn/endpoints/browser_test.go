@@ -131,23 +131,49 @@ func TestSecureCookies(t *testing.T) {
 		"__Host-gatehouse-refresh=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax")
 }
 
-// A cookie that a browser would drop is not set, and its session does not stay.
-func TestCookieTooLarge(t *testing.T) {
-	g := newGateway(t)
+// However many roles somebody has, browsers keep the cookies.
+func TestManyRoles(t *testing.T) {
+	g := newGateway(t, func(o *Options) {
+		o.Config.PublicURL = "https://gw.example"
+		o.Service.Tokens.RolesOf = o.Service.RolesOf
+	})
 	g.service.DefaultRoles = nil
-	for i := range 100 {
-		g.service.DefaultRoles = append(g.service.DefaultRoles, fmt.Sprintf("a-role-with-a-name%02d", i))
+	for i := range 2000 {
+		g.service.DefaultRoles = append(g.service.DefaultRoles, fmt.Sprintf("role-with-a-name-%04d", i))
 	}
 	email := strings.Repeat("a", 60) + "@" + strings.Repeat(strings.Repeat("b", 60)+".", 3) + "example"
-	account := `{"email":"` + email + `","password":"password123","name":"` + strings.Repeat("名", 100) + `"}`
-	id := g.call("POST", "/register", account).want(201).json()["id"].(string)
+	g.call("POST", "/register", `{"email":"`+email+`","password":"password123","name":"`+strings.Repeat("<", 100)+`"}`).want(201)
 	b := g.browser()
-	b.post("/login", "email", email, "password", "password123").
-		refused(authn.ErrInternal, "This account has too many roles for a browser").wantHeader("Set-Cookie", "")
+	a := b.post("/login", "email", email, "password", "password123").to("/")
+	cookies := a.header.Values("Set-Cookie")
+	if len(cookies) != 3 {
+		t.Fatalf("%d cookies, want 3", len(cookies))
+	}
+	for _, cookie := range cookies {
+		if len(cookie) > 4096 {
+			t.Errorf("cookie of %d bytes: %.40s…", len(cookie), cookie)
+		}
+	}
+	if roles := b.get("/.gatehouse/userinfo").want(200).json()["roles"].([]any); len(roles) != 2000 {
+		t.Errorf("%d roles, want 2000", len(roles))
+	}
+	g.now = g.now.Add(2 * time.Hour)
+	if roles := b.get("/.gatehouse/userinfo").want(200).json()["roles"].([]any); len(roles) != 2000 {
+		t.Errorf("%d roles of a session that went on, want 2000", len(roles))
+	}
+}
+
+// A cookie that a browser would drop is not set, and its session does not stay.
+func TestCookieTooLarge(t *testing.T) {
+	g := newGateway(t, func(o *Options) { o.Service.Tokens.Audience = strings.Repeat("a", 3000) })
+	id := g.call("POST", "/register", `{"email":"ann@example.com","password":"password123"}`).want(201).json()["id"].(string)
+	b := g.browser()
+	b.post("/login", "email", "ann@example.com", "password", "password123").
+		refused(authn.ErrInternal, "This account's token is too long for a browser").wantHeader("Set-Cookie", "")
 	if sessions, err := g.service.SessionsOf(t.Context(), id); err != nil || len(sessions) != 0 {
 		t.Errorf("SessionsOf = %v, %v, want none", sessions, err)
 	}
-	g.call("POST", "/login", `{"email":"`+email+`","password":"password123"}`).want(200) // programs have no such limit
+	g.call("POST", "/login", `{"email":"ann@example.com","password":"password123"}`).want(200) // programs have no such limit
 }
 
 // A browser that signs in again has a new session, and its old one is dead.

@@ -32,7 +32,7 @@ func (c cookies) fields(g authn.Grant) ([]string, error) {
 	session := c.cookie(c.Session, g.AccessToken, max(g.ExpiresIn, g.RefreshExpiresIn)).String()
 	refresh := c.cookie(c.Refresh, g.RefreshToken, g.RefreshExpiresIn).String()
 	if n := len(session); n > maxCookie {
-		return nil, authn.ErrInternal.Saying("This account has too many roles for a browser").
+		return nil, authn.ErrInternal.Saying("This account's token is too long for a browser").
 			Because(fmt.Errorf("session cookie of %d bytes: browsers keep %d", n, maxCookie))
 	}
 	return []string{session, refresh}, nil

@@ -40,6 +40,16 @@ func (j jar) after(h http.Header) jar {
 	return next
 }
 
+func register(t *testing.T, gateway, email string) {
+	t.Helper()
+	body, _ := json.Marshal(map[string]string{"email": email, "password": goodPassword})
+	res, err := http.Post(gateway+"/register", "application/json", strings.NewReader(string(body)))
+	if err != nil || res.StatusCode != http.StatusCreated {
+		t.Fatalf("register: %v, %v", res, err)
+	}
+	res.Body.Close()
+}
+
 // signIn signs in as a browser does.
 func signIn(t *testing.T, gateway, email string) jar {
 	t.Helper()
@@ -116,12 +126,7 @@ func TestRefreshOnTheWay(t *testing.T) {
 
 func refreshOnTheWay(t *testing.T, gateways ...*servedGateway) {
 	one := gateways[0]
-	body, _ := json.Marshal(map[string]string{"email": "ann@example.com", "password": goodPassword})
-	res, err := http.Post(one.url+"/register", "application/json", strings.NewReader(string(body)))
-	if err != nil || res.StatusCode != http.StatusCreated {
-		t.Fatalf("register: %v, %v", res, err)
-	}
-	res.Body.Close()
+	register(t, one.url, "ann@example.com")
 	old := signIn(t, one.url, "ann@example.com")
 	old.spend(t, one.url)
 
@@ -181,4 +186,47 @@ func refreshOnTheWay(t *testing.T, gateways ...*servedGateway) {
 		t.Error("no refresh was counted")
 	}
 	await(t, 5*time.Second, "the log line", func() bool { return strings.Contains(one.stderr.String(), "refreshed=true") })
+}
+
+// Two thousand roles: the cookies stay small, and the app is told all of them, by
+// cookie and by Bearer token.
+func TestManyRoles(t *testing.T) {
+	var roles []string
+	for i := range 2000 {
+		roles = append(roles, fmt.Sprintf("department-%04d", i))
+	}
+	list := strings.Join(roles, ",")
+	yaml := fmt.Sprintf(shortLived, "sqlite", "1s", "echo:")
+	gw := serveHere(t, strings.Replace(yaml, "users: {", "users: {default_roles: ["+list+"], ", 1)+
+		"  - {path: /last, access: {roles: [department-1999]}, upstream: \"echo:\"}\n"+
+		"  - {path: /none, access: {roles: [department-2000]}, upstream: \"echo:\"}\n")
+	register(t, gw.url, "ann@example.com")
+	jar := signIn(t, gw.url, "ann@example.com")
+	if n := len(jar.String()); n > 4096 {
+		t.Errorf("Cookie header of %d bytes", n)
+	}
+	told := func(what string, got answer) {
+		t.Helper()
+		var echo struct{ Headers map[string][]string }
+		if err := json.Unmarshal([]byte(got.body), &echo); got.status != 200 || err != nil || strings.Join(echo.Headers["X-Forwarded-Groups"], ",") != list {
+			t.Errorf("%s: %d, %v, %.300s", what, got.status, err, got.body)
+		}
+	}
+	told("by cookie", jar.as(t, "GET", gw.url+"/last"))
+	if got := jar.as(t, "GET", gw.url+"/none"); got.status != http.StatusForbidden {
+		t.Errorf("without the role = %d", got.status)
+	}
+	jar.spend(t, gw.url)
+	told("after a refresh", jar.as(t, "GET", gw.url+"/last"))
+
+	body, _ := json.Marshal(map[string]string{"email": "ann@example.com", "password": goodPassword})
+	req, _ := http.NewRequestWithContext(t.Context(), "POST", gw.url+"/login", strings.NewReader(string(body)))
+	req.Header.Set("Content-Type", "application/json")
+	var grant struct{ Access_Token string }
+	if err := json.Unmarshal([]byte(send(t, plainClient(), req).body), &grant); err != nil || grant.Access_Token == "" {
+		t.Fatal(err)
+	}
+	req, _ = http.NewRequestWithContext(t.Context(), "GET", gw.url+"/last", nil)
+	req.Header.Set("Authorization", "Bearer "+grant.Access_Token)
+	told("by Bearer token", send(t, plainClient(), req))
 }

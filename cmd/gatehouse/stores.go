@@ -284,6 +284,7 @@ func (s *stores) withKeys(cfg *config.Config, keys *authn.KeySet) *accounts {
 	}
 	if s.db != nil {
 		service.Users, service.Sessions = s.db, s.db
+		tokens.RolesOf = service.RolesOf
 	}
 	return &accounts{
 		cfg:      cfg,
