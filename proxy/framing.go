@@ -315,7 +315,7 @@ func (x *exchange) checkFrames(r *http.Request) error {
 		return nil
 	}
 	if expected := r.Header["Expect"]; len(expected) > 1 || len(expected) == 1 && !strings.EqualFold(expected[0], "100-continue") {
-		return authn.ErrInvalidRequest.Because(fmt.Errorf("Expect %.100q", expected))
+		return authn.ErrInvalidRequest.Because(fmt.Errorf("expectation %.100q, want 100-continue", expected))
 	}
 	lengths := r.Header["Content-Length"]
 	if len(lengths) == 0 {

@@ -60,7 +60,7 @@ var standard = map[string][]string{
 	"database/sql": {"authn/sqlstore"},
 	"os/signal":    {"cmd/gatehouse", "cmd/loadtest"},
 	"net":          {"proxy", "cmd/gatehouse", "cmd/loadtest", "authn", "authn/sqlstore", "authn/redisstore", "authn/authntest"}, // not config: it reaches no network
-	"net/http":     {"proxy", "authn", "authn/endpoints", "cmd/gatehouse", "cmd/loadtest"},                                       // authn: as a client only, see checkFile
+	"net/http":     {"proxy", "proxy/proxytest", "authn", "authn/endpoints", "cmd/gatehouse", "cmd/loadtest"},                                       // authn: as a client only, see checkFile
 }
 
 // clientFiles fetch the keys of trusted issuers. Nothing else of authn has to
