@@ -22,22 +22,22 @@ const maxName = 100 // characters
 func canonicalName(name, email string) (string, error) {
 	switch {
 	case !utf8.ValidString(name):
-		return "", errors.New("must be valid UTF-8")
+		return "", fault("utf8")
 	case len(name) > 4*maxName: // far too long, whatever comes of it
-		return "", fmt.Errorf("must be at most %d characters", maxName)
+		return "", fault("name_long", "max", maxName)
 	}
 	name = norm.NFC.String(strings.TrimFunc(name, unicode.IsSpace))
 	switch {
 	case name == "":
 		return email, nil
 	case utf8.RuneCountInString(name) > maxName:
-		return "", fmt.Errorf("must be at most %d characters", maxName)
+		return "", fault("name_long", "max", maxName)
 	case strings.ContainsFunc(name, invisible):
-		return "", errors.New("must have no control or invisible characters")
+		return "", fault("name_invisible")
 	}
 	if folded := norm.NFKC.String(name); strings.Contains(folded, "@") {
 		if other, err := CanonicalEmail(folded); err != nil || other != email {
-			return "", errors.New(`must have no "@", unless it is the account's own address`)
+			return "", fault("name_at")
 		}
 		return email, nil
 	}

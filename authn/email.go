@@ -1,9 +1,9 @@
 package authn
 
 import (
-	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -44,15 +44,15 @@ func CanonicalEmail(s string) (string, error) {
 	s = strings.Trim(s, " \t")
 	switch {
 	case s == "":
-		return "", errors.New("must not be empty")
+		return "", fault("email_empty")
 	case len(s) > 4*maxEmail: // far too long, whatever comes of it
-		return "", fmt.Errorf("must be at most %d bytes", maxEmail)
+		return "", fault("email_long", "max", maxEmail)
 	case !utf8.ValidString(s):
-		return "", errors.New("must be valid UTF-8")
+		return "", fault("utf8")
 	}
 	user, domain, found := strings.Cut(s, "@")
 	if !found || strings.Contains(domain, "@") {
-		return "", errors.New(`must have exactly one "@", as in ann@example.com`)
+		return "", fault("email_at")
 	}
 	user, err := canonicalMailUser(user)
 	if err != nil {
@@ -62,7 +62,7 @@ func CanonicalEmail(s string) (string, error) {
 		return "", err
 	}
 	if s = user + "@" + domain; len(s) > maxEmail {
-		return "", fmt.Errorf("must be at most %d bytes", maxEmail)
+		return "", fault("email_long", "max", maxEmail)
 	}
 	return s, nil
 }
@@ -74,11 +74,11 @@ func canonicalMailUser(s string) (string, error) {
 	case err != nil:
 		return "", err
 	case s == "":
-		return "", errors.New(`must have a name before the "@"`)
+		return "", fault("email_no_user")
 	case len(s) > maxEmailUser:
-		return "", fmt.Errorf(`must have at most %d bytes before the "@"`, maxEmailUser)
+		return "", fault("email_user_long", "max", maxEmailUser)
 	case s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, ".."):
-		return "", errors.New(`must have no dot at an end of the name before the "@" and no two in a row`)
+		return "", fault("email_user_dots")
 	}
 	for _, r := range s {
 		const atext = "!#$%&'*+-/=?^_`{|}~" // RFC 5322, section 3.2.3
@@ -103,7 +103,7 @@ func canonicalDomain(s string) (string, error) {
 	if isASCII(s) && !strings.Contains(s, "xn--") {
 		return s, nil
 	}
-	bad := errors.New("must have a domain that can exist")
+	bad := fault("email_domain")
 	ascii, err := domains.ToASCII(s)
 	if err != nil || checkDomain(ascii) != nil {
 		return "", bad
@@ -126,16 +126,16 @@ func canonicalDomain(s string) (string, error) {
 
 func checkDomain(s string) error {
 	if s == "" {
-		return errors.New(`must have a domain after the "@"`)
+		return fault("email_no_domain")
 	}
 	for label := range strings.SplitSeq(s, ".") {
 		switch {
 		case label == "":
-			return errors.New(`must have no dot at an end of the domain and no two in a row`)
+			return fault("email_domain_dots")
 		case len(label) > maxLabel && isASCII(label):
-			return fmt.Errorf("must have at most %d bytes between two dots of the domain", maxLabel)
+			return fault("email_label_long", "max", maxLabel)
 		case label[0] == '-' || label[len(label)-1] == '-':
-			return errors.New("must have no hyphen at an end of a part of the domain")
+			return fault("email_hyphen")
 		}
 		for _, r := range label {
 			if !isWordRune(r) && r != '-' {
@@ -167,7 +167,7 @@ func foldText(s string) (string, error) {
 	// two spellings.
 	again := norm.NFC.String(strings.Map(foldRune, folded))
 	if again != folded || !norm.NFKC.IsNormalString(folded) {
-		return "", errors.New("must be spelled with usual characters")
+		return "", fault("email_unusual")
 	}
 	return folded, nil
 }
@@ -219,7 +219,7 @@ func oneScript(s string) error {
 		}
 	}
 	slices.Sort(scripts)
-	return fmt.Errorf("must not mix %s letters in one word", strings.Join(scripts, " and "))
+	return fault("email_scripts", "scripts", strings.Join(scripts, " and "))
 }
 
 // scriptOf is "" for what all scripts share.
@@ -242,13 +242,13 @@ func scriptOf(r rune) string {
 func badRune(r rune) error {
 	switch {
 	case r == ' ' || r == '\t':
-		return errors.New("must have no blanks inside")
+		return fault("email_blank")
 	case unicode.IsControl(r):
-		return errors.New("must have no control characters")
+		return fault("control")
 	case r > ' ' && r < 0x7f:
-		return fmt.Errorf("must not have the character %q", string(r))
+		return fault("email_character", "character", strconv.Quote(string(r)))
 	}
-	return fmt.Errorf("must not have the character %U", r)
+	return fault("email_character", "character", fmt.Sprintf("%U", r))
 }
 
 func isASCII(s string) bool {

@@ -30,15 +30,15 @@ const maxPassword = 72
 func checkPassword(password string) error {
 	switch {
 	case password == "":
-		return errors.New("password must not be empty")
+		return fault("password_empty")
 	case !utf8.ValidString(password):
-		return errors.New("password must be valid UTF-8")
+		return fault("password_utf8")
 	case strings.ContainsRune(password, utf8.RuneError):
-		return errors.New("password must not have the replacement character U+FFFD")
+		return fault("password_replacement")
 	case strings.ContainsFunc(password, unicode.IsControl):
-		return errors.New("password must not have control characters")
+		return fault("password_control")
 	case len(password) > maxPassword:
-		return fmt.Errorf("password must be at most %d bytes; this one has %d", maxPassword, len(password))
+		return fault("password_long", "max", maxPassword, "bytes", len(password))
 	}
 	return nil
 }
@@ -55,18 +55,16 @@ type PasswordPolicy struct {
 // user's address and name.
 func (p PasswordPolicy) Check(password string, inputs ...string) error {
 	if err := checkPassword(password); err != nil {
-		return ErrInvalidRequest.Saying(err.Error()).Because(errors.New("password cannot be used"))
+		return ErrInvalidRequest.About(faultOf(err).At("password")).Because(errors.New("password cannot be used"))
 	}
 	if n := utf8.RuneCountInString(password); n < p.MinLength {
-		return ErrWeakPassword.Saying(fmt.Sprintf(
-			"password must have at least %d characters; this one has %d", p.MinLength, n))
+		return ErrWeakPassword.About(fault("password_short", "min", p.MinLength, "characters", n).At("password"))
 	}
 	if p.MinStrength <= 0 {
 		return nil
 	}
 	if got := passwordStrength(password, inputs...); got < p.MinStrength {
-		return ErrWeakPassword.Saying(fmt.Sprintf("password is too easy to guess: strength %d of 4, wanted is %d; "+
-			"use more words, or less common ones", got, p.MinStrength))
+		return ErrWeakPassword.About(fault("password_weak", "strength", got, "wanted", p.MinStrength).At("password"))
 	}
 	return nil
 }

@@ -16,7 +16,10 @@ type Refusal struct {
 	// RetryAfter goes into the header of that name if it is not 0. It is
 	// rounded up to whole seconds.
 	RetryAfter time.Duration
-	cause      error
+	// Fault is which field is wrong and how, where Message says so in English;
+	// else nil.
+	Fault *Fault
+	cause error
 }
 
 // Error is for the log: the code and the cause.
@@ -56,6 +59,13 @@ func (r *Refusal) Saying(message string) *Refusal {
 	c := *r
 	c.Message = message
 	return &c
+}
+
+// About returns a copy whose message for the client is f's.
+func (r *Refusal) About(f *Fault) *Refusal {
+	c := r.Saying(f.Error())
+	c.Fault = f
+	return c
 }
 
 // Describing returns a copy with an RFC 6750 error_description.

@@ -124,7 +124,11 @@ func (s *Service) newUser(email, password, name string, roles []string) (User, e
 }
 
 func invalid(field string, err error) error {
-	return ErrInvalidRequest.Saying(field + " " + err.Error()).Because(fmt.Errorf("%s %w", field, err))
+	r := ErrInvalidRequest.Saying(field + " " + err.Error()).Because(fmt.Errorf("%s %w", field, err))
+	if f := faultOf(err); f != nil {
+		r.Fault = f.At(field)
+	}
+	return r
 }
 
 // createUser hashes and stores. The store decides whether the address is taken;

@@ -136,7 +136,9 @@ func parse(data []byte, isForm bool, fields []field) (map[string]string, error) 
 	}
 	for _, f := range p.fields {
 		if f.kind == text && p.values[f.name] == "" {
-			return p.values, invalid(f.name + ": missing")
+			missing := invalid(f.name + ": missing")
+			missing.Fault = authn.Missing(f.name)
+			return p.values, missing
 		}
 	}
 	return p.values, nil
@@ -269,7 +271,9 @@ func (p *parser) unknown() error {
 // lines are forged in logs and headers, and NUL ends a password early.
 func (p *parser) keep(f field, s string) error {
 	if strings.ContainsFunc(s, unicode.IsControl) {
-		return invalid(f.name + ": control characters are not accepted")
+		r := invalid(f.name + ": control characters are not accepted")
+		r.Fault = authn.Control(f.name)
+		return r
 	}
 	p.values[f.name] = s
 	return nil
