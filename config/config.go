@@ -99,10 +99,19 @@ type Admin struct {
 
 // Endpoints are the pages and calls that the gateway answers itself.
 type Endpoints struct {
-	Prefix       string   `yaml:"prefix"`  // begins with "/", does not end with it
-	AtRoot       []string `yaml:"at_root"` // names served at "/" as well
-	TemplatesDir string   `yaml:"templates_dir"`
+	Prefix       string   `yaml:"prefix"`        // begins with "/", does not end with it
+	AtRoot       []string `yaml:"at_root"`       // names served at "/" as well
+	TemplatesDir string   `yaml:"templates_dir"` // absolute once loaded; "": the built-in pages
 	Title        string   `yaml:"title"`
+	LogoFile     string   `yaml:"logo_file"`
+	Colors       Colors   `yaml:"colors"`
+}
+
+// Colors are those of the pages that an operator may choose: #rrggbb, "" for
+// the built-in one.
+type Colors struct {
+	Accent     string `yaml:"accent"`
+	AccentDark string `yaml:"accent_dark"`
 }
 
 // Users says where accounts live and who may make one.

@@ -144,6 +144,8 @@ func (v *validator) resolveFiles() {
 	v.file("tls.cert_file", &c.TLS.CertFile, false)
 	v.file("tls.key_file", &c.TLS.KeyFile, true)
 	v.file("tls.client_ca_file", &c.TLS.ClientCAFile, false)
+	v.file("endpoints.logo_file", &c.Endpoints.LogoFile, false)
+	v.folder("endpoints.templates_dir", &c.Endpoints.TemplatesDir)
 	for i := range c.Tokens.Keys {
 		k, at := &c.Tokens.Keys[i], fmt.Sprintf("tokens.keys[%d].", i)
 		v.file(at+"private_key_file", &k.PrivateKeyFile, true)
@@ -205,6 +207,20 @@ func (v *validator) file(key string, path *string, private bool) bool {
 		v.warn(key, fmt.Sprintf("%s %s: everybody on this machine can read the file", key, quoteRaw(v.raws, key, "")), "chmod o-r")
 	}
 	return true
+}
+
+// folder makes *path absolute, which is where there must be a folder.
+func (v *validator) folder(key string, path *string) {
+	if !v.given(key) || v.skip(key) || *path == "" {
+		return
+	}
+	*path = v.absolute(*path)
+	switch info, err := os.Stat(*path); {
+	case err != nil:
+		v.bad(key, reason(err), "relative paths begin at the folder of the configuration")
+	case !info.IsDir():
+		v.bad(key, "is a file, want a folder", "")
+	}
 }
 
 const maxSecretBytes = 64 << 10

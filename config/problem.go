@@ -7,7 +7,8 @@ import (
 )
 
 // Position is a place in a configuration file. The zero Position is the
-// configuration as a whole. Lines and columns count from 1.
+// configuration as a whole. Lines and columns count from 1; a column that is not
+// known is 0.
 type Position struct {
 	File         string
 	Line, Column int
@@ -16,6 +17,9 @@ type Position struct {
 func (p Position) String() string {
 	if p.Line == 0 {
 		return p.File
+	}
+	if p.Column == 0 {
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
 	}
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }

@@ -14,6 +14,9 @@ func didYouMean(got string, wanted []string) string {
 	return ""
 }
 
+// DidYouMean is the hint for a name that is close to one of those wanted, or "".
+func DidYouMean(got string, wanted []string) string { return didYouMean(got, wanted) }
+
 // nearest is the wanted word that got was probably meant to be. "publicUrl",
 // "public-url" and "pubic_url" all mean "public_url".
 func nearest(got string, wanted []string) string {

@@ -15,7 +15,6 @@ var unavailable = []struct {
 	name string                           // what is refused; "" is the key
 }{
 	{key: "tls.acme"},
-	{key: "endpoints.templates_dir"},
 	{key: "routes[].load_balance"},
 	{key: "routes[].upstream[]", when: func(_ *Config, key string) bool { return !strings.HasSuffix(key, "[0]") }},
 	{key: "routes[].upstream[].weight"},

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -293,6 +294,10 @@ func (v *validator) endpoints() {
 	if strings.TrimSpace(e.Title) == "" {
 		v.bad("endpoints.title", "want some text", "")
 	}
+	if _, ok := LogoTypes[strings.ToLower(filepath.Ext(e.LogoFile))]; !ok && e.LogoFile != "" {
+		v.bad("endpoints.logo_file", "want a picture whose name ends with .svg, .png, .jpg, .jpeg or .webp", "")
+	}
+	v.colors()
 }
 
 const pathLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"

@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	_ "embed"
 	"encoding/json"
-	"html/template"
 	"math"
 	"net/http"
 	"net/url"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"gatehouse/authn"
+	"gatehouse/authn/pages"
 )
 
 // statuses says which status each refusal is. A test compares it with
@@ -85,33 +84,43 @@ func (s *Snapshot) refuse(x *exchange, r *http.Request, err error) {
 		h.Set("WWW-Authenticate", s.challenge(ref))
 	}
 
-	page := isNavigation(r)
 	if s.StatusOf(r, x.decision, ref) == http.StatusFound {
-		h.Set("Location", s.loginPath+"?next="+url.QueryEscape(r.URL.RequestURI()))
+		h.Set("Location", s.loginFor(r))
 		h.Add("Vary", "Accept, Sec-Fetch-Mode")
 		x.WriteHeader(http.StatusFound)
 		return
 	}
-	if page {
-		h.Set("Content-Type", "text/html; charset=utf-8")
-		h.Set("Content-Security-Policy", errorPolicy)
-		h.Set("Referrer-Policy", "no-referrer")
-		x.WriteHeader(status)
-		if r.Method != http.MethodHead {
-			login := ""
-			if ref.Code == authn.ErrForbidden.Code {
-				login = s.loginPath
-			}
-			errorPage.Execute(x, map[string]any{
-				"Status": status, "Title": http.StatusText(status), "Message": ref.Message, "ID": x.id, "Login": login,
-			})
-		}
+	if navigates(r.Header) {
+		s.refusePage(x, r, ref, status)
 		return
 	}
 	h.Set("Content-Type", "application/json")
 	x.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		json.NewEncoder(x).Encode(errorBody{ref.Code, ref.Message, x.id})
+	}
+}
+
+// loginFor is where to sign in, with the way back to what r wanted where that
+// can be asked for again.
+func (s *Snapshot) loginFor(r *http.Request) string {
+	if s.loginPath == "" || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return s.loginPath
+	}
+	return s.loginPath + "?next=" + url.QueryEscape(r.URL.RequestURI())
+}
+
+// refusePage shows a refusal to a person.
+func (s *Snapshot) refusePage(x *exchange, r *http.Request, ref *authn.Refusal, status int) {
+	refused := pages.Refused{Refusal: ref, Status: status, RetryAfter: ref.RetryAfter, RequestID: x.id}
+	if x.decision.Route != nil {
+		refused.Login = s.loginFor(r)
+	}
+	if id := x.decision.Identity; id != nil {
+		refused.SignedIn = id.Email
+	}
+	if err := s.pages.WriteError(x, r, refused); err != nil {
+		x.err = authn.ErrInternal.Because(err) // the pages were tried when they were loaded
 	}
 }
 
@@ -166,20 +175,6 @@ func navigates(h http.Header) bool {
 	}
 	return false
 }
-
-//go:embed error.html
-var errorSource string
-
-//go:embed error.css
-var errorStyle string
-
-var (
-	errorPage = template.Must(template.New("error").Funcs(template.FuncMap{
-		"style": func() template.CSS { return template.CSS(errorStyle) },
-	}).Parse(errorSource))
-	errorPolicy = "default-src 'none'; style-src 'sha256-" + styleHash(errorStyle) +
-		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 // drainTime is how long the body of a refused request may take to arrive. The
 // connection is closed if it does not.

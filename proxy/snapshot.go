@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gatehouse/authn"
+	"gatehouse/authn/pages"
 	"gatehouse/config"
 )
 
@@ -23,6 +24,7 @@ type Endpoints interface {
 type SnapshotOptions struct {
 	Config    *config.Config
 	Endpoints Endpoints      // nil: the gateway answers nothing itself
+	Pages     *pages.Set     // nil: made from Config
 	Verifier  authn.Verifier // nil: every token is refused
 	Renewer   Renewer        // nil: a session ends with its access token
 	// Assert signs the assertion about id for the route named audience. It is
@@ -34,6 +36,7 @@ type SnapshotOptions struct {
 type Snapshot struct {
 	config      *config.Config
 	endpoints   Endpoints
+	pages       *pages.Set
 	verifier    authn.Verifier
 	renewer     Renewer
 	assert      func(*authn.Identity, string, time.Duration) (string, error)
@@ -55,6 +58,7 @@ func NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
 	s := &Snapshot{
 		config:      c,
 		endpoints:   o.Endpoints,
+		pages:       o.Pages,
 		verifier:    o.Verifier,
 		renewer:     o.Renewer,
 		assert:      o.Assert,
@@ -66,6 +70,12 @@ func NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
 	}
 	if s.verifier == nil {
 		s.verifier = authn.Join(nil)
+	}
+	if s.pages == nil {
+		var err error
+		if s.pages, err = pages.New(c); err != nil {
+			return nil, err
+		}
 	}
 	routes, problems := compileRoutes(c)
 	if len(problems) > 0 {

@@ -25,6 +25,7 @@ import (
 	"strings"
 
 	"gatehouse/authn"
+	"gatehouse/authn/pages"
 	"gatehouse/config"
 )
 
@@ -35,6 +36,7 @@ type HandlerFunc = func(w http.ResponseWriter, r *http.Request) error
 // Options are what the endpoints work with.
 type Options struct {
 	Config *config.Config
+	Pages  *pages.Set // nil: made from Config
 	// Service keeps the accounts. With users.database none it can only revoke;
 	// where nothing is recorded either, it is not asked.
 	Service *authn.Service
@@ -49,9 +51,9 @@ type Endpoints struct {
 	verifier authn.Verifier
 	prefix   string
 	paths    map[string]served // exact paths
-	links    links
+	links    pages.Links
 	cookies  cookies
-	pages    pages
+	pages    *pages.Set
 	keys     func() []byte
 	metadata asset
 	issuer   string
@@ -84,14 +86,18 @@ func New(o Options) (*Endpoints, error) {
 		prefix:   cfg.Endpoints.Prefix,
 		paths:    map[string]served{},
 		cookies:  cookies{cfg.Cookies(), cfg.HTTPS()},
+		pages:    o.Pages,
 		keys:     o.JWKS,
 		issuer:   cfg.Tokens.Issuer,
 		accounts: cfg.KeepsAccounts(),
 	}
-	var err error
-	if e.pages, err = parsePages(cfg.Endpoints.Title); err != nil {
-		return nil, fmt.Errorf("page templates: %w", err)
+	if e.pages == nil {
+		var err error
+		if e.pages, err = pages.New(cfg); err != nil {
+			return nil, err
+		}
 	}
+	e.links = e.pages.Links()
 	if err := e.lay(cfg); err != nil {
 		return nil, err
 	}
@@ -106,7 +112,9 @@ func (e *Endpoints) table(cfg *config.Config) []endpoint {
 		{"well-known", "/.well-known/oauth-authorization-server", e.serveMetadata, nil},
 		{"jwks", "/jwks.json", e.serveKeys, nil},
 		{"introspect", "/introspect", nil, e.introspect},
-		{"", "/style.css", e.pages.style.serve, nil},
+	}
+	for path, serve := range e.pages.Assets() {
+		t = append(t, endpoint{"", strings.TrimPrefix(path, e.prefix), serve, nil})
 	}
 	if cfg.Revokes() {
 		t = append(t, endpoint{"logout", "/logout", nil, e.logout}, endpoint{"revoke", "/revoke", nil, e.revoke})
@@ -151,10 +159,6 @@ func (e *Endpoints) lay(cfg *config.Config) error {
 			at[ep.path] = ep.path
 			e.paths[ep.path] = s
 		}
-	}
-	e.links = links{
-		Login: at["/login"], Register: at["/register"], Logout: at["/logout"],
-		Password: at["/password"], Account: at["/account"], Style: at["/style.css"],
 	}
 	var err error
 	e.metadata, err = newMetadata(cfg, at)

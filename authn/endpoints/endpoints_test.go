@@ -134,8 +134,10 @@ func TestPageHeaders(t *testing.T) {
 		a := g.call("GET", path, "", "Authorization", "Bearer "+token).want(200)
 		a.wantHeader("Content-Type", "text/html; charset=utf-8").wantHeader("Cache-Control", "no-store").
 			wantHeader("X-Content-Type-Options", "nosniff").wantHeader("X-Frame-Options", "DENY").wantHeader("Referrer-Policy", "same-origin").
-			wantHeader("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
-		a.has(`<link rel="stylesheet" href="/.gatehouse/style.css">`).hasNot("<script", "<style", "style=", "ZgotmplZ")
+			wantHeader("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		a.wantHeader("Content-Language", "en").wantHeader("Vary", "Accept-Language").wantHeader("Cross-Origin-Opener-Policy", "same-origin").
+			has(`<link rel="stylesheet" href="/.gatehouse/style.css?v=`, `<script src="/.gatehouse/script.js?v=`, `<html lang="en" dir="ltr">`).
+			hasNot("<script>", "<style", "style=", "ZgotmplZ")
 	}
 	g.call("GET", "/login", "").has(`autocomplete="username"`, `autocomplete="current-password"`, `<label for="email">`, "<title>Sign in</title>")
 	g.call("GET", "/.gatehouse/style.css", "").want(200).wantHeader("Content-Type", "text/css; charset=utf-8").has("prefers-color-scheme: dark")

@@ -27,7 +27,7 @@ func TestRefreshByCookie(t *testing.T) {
 	g.call("GET", "/.gatehouse/userinfo", "", "Cookie", "gatehouse="+access).refused(authn.ErrInvalidToken, "Invalid token")
 	b.get("/.gatehouse/userinfo").want(200)
 	renewed("userinfo")
-	b.get("/.gatehouse/account").want(200).has("ann@example.com", "this session")
+	b.get("/.gatehouse/account").want(200).has("ann@example.com", "This device")
 	renewed("the account page")
 	b.post("/.gatehouse/password", "current_password", "password123", "new_password", "another one").to("/.gatehouse/account?notice=password_changed")
 	if b.jar["gatehouse-known"] == "" {

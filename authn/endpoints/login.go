@@ -7,10 +7,8 @@ import (
 )
 
 func (e *Endpoints) loginPage(w http.ResponseWriter, r *http.Request) error {
-	p := e.page(r.URL.Query().Get(nextField))
-	p.Notice = noticeOf(r)
-	p.Focus = "email"
-	return e.show(w, http.StatusOK, "login.html", p)
+	p := e.page(r, "login", r.URL.Query().Get(nextField)).WithNotice(noticeOf(r)).WithFocus("email")
+	return e.pages.Write(w, r, http.StatusOK, p)
 }
 
 // login signs in: a program gets tokens, a browser gets cookies and goes on to
@@ -22,9 +20,8 @@ func (e *Endpoints) login(w http.ResponseWriter, r *http.Request) error {
 		grant, err = e.service.Login(r.Context(), in.text("email"), in.text("password"), clientOf(r))
 	}
 	if err != nil {
-		p := e.page(in.text(nextField))
-		p.Email, p.Focus = in.text("email"), "password"
-		return e.again(w, in, "login.html", p, err)
+		p := e.page(r, "login", in.text(nextField)).WithValue("email", in.text("email")).WithFocus("password")
+		return e.again(w, r, in, p, err)
 	}
 	if !in.browser {
 		return writeTokens(w, grant)

@@ -33,6 +33,10 @@ func (e *Endpoints) logout(w http.ResponseWriter, r *http.Request) error {
 	if err := e.service.Logout(r.Context(), id, in.flag("everywhere")); err != nil {
 		return err
 	}
+	if in.browser && in.flag("everywhere") && e.links.Login != "" {
+		e.cookies.clear(w)
+		return redirect(w, http.StatusSeeOther, e.links.Login+"?notice=signed_out_everywhere")
+	}
 	if in.browser {
 		return e.signedOut(w)
 	}

@@ -24,8 +24,7 @@ func (e *Endpoints) password(w http.ResponseWriter, r *http.Request) error {
 		if pageErr != nil {
 			return pageErr
 		}
-		p.Focus = "current_password"
-		return e.again(w, in, "account.html", p, err)
+		return e.again(w, r, in, p.WithFocus("current_password"), err)
 	}
 	if c := authn.CallerOf(r.Context()); c.FromCookie || c.Token == "" {
 		e.remember(w, r, id.ID)

@@ -11,9 +11,8 @@ func (e *Endpoints) registerPage(w http.ResponseWriter, r *http.Request) error {
 	if !e.service.RegistrationOpen {
 		return authn.ErrRegistrationClosed
 	}
-	p := e.page(r.URL.Query().Get(nextField))
-	p.Focus = "email"
-	return e.show(w, http.StatusOK, "register.html", p)
+	p := e.page(r, "register", r.URL.Query().Get(nextField)).WithFocus("email")
+	return e.pages.Write(w, r, http.StatusOK, p)
 }
 
 // register makes an account. A browser is sent to the login page with a notice
@@ -26,9 +25,9 @@ func (e *Endpoints) register(w http.ResponseWriter, r *http.Request) error {
 		user, err = e.service.Register(r.Context(), in.text("email"), in.text("password"), in.text("name"), clientOf(r))
 	}
 	if err != nil {
-		p := e.page(in.text(nextField))
-		p.Email, p.Name, p.Focus = in.text("email"), in.text("name"), "password"
-		return e.again(w, in, "register.html", p, err)
+		p := e.page(r, "register", in.text(nextField)).WithFocus("password").
+			WithValue("email", in.text("email")).WithValue("name", in.text("name"))
+		return e.again(w, r, in, p, err)
 	}
 	if in.browser {
 		to := url.Values{"notice": {"registered"}}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gatehouse/authn/endpoints"
+	"gatehouse/authn/pages"
 	"gatehouse/config"
 	"gatehouse/proxy"
 )
@@ -45,8 +46,13 @@ func (s *server) build(cfg *config.Config, made sums) (*generation, error) {
 	if g.certificates, err = certificates(cfg); err != nil {
 		return nil, err
 	}
+	shown, err := pages.New(cfg)
+	if err != nil {
+		return nil, err
+	}
 	own, err := endpoints.New(endpoints.Options{
 		Config:   cfg,
+		Pages:    shown,
 		Service:  g.accounts.service,
 		Verifier: g.accounts.verifier,
 		JWKS:     func() []byte { return g.accounts.tokens.Keys.JWKS(time.Now()) },
@@ -57,6 +63,7 @@ func (s *server) build(cfg *config.Config, made sums) (*generation, error) {
 	options := proxy.SnapshotOptions{
 		Config:    cfg,
 		Endpoints: own,
+		Pages:     shown,
 		Verifier:  g.accounts.verified,
 		Assert:    g.accounts.tokens.Assert,
 	}

@@ -14,6 +14,7 @@ import (
 
 	"gatehouse/authn"
 	"gatehouse/authn/endpoints"
+	"gatehouse/authn/pages"
 	"gatehouse/config"
 	"gatehouse/proxy"
 )
@@ -22,13 +23,18 @@ import (
 // key and signs nothing.
 func drySnapshot(cfg *config.Config) (*proxy.Snapshot, error) {
 	nobody := authn.Join(nil)
-	own, err := endpoints.New(endpoints.Options{Config: cfg, Service: &authn.Service{}, Verifier: nobody})
+	shown, err := pages.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	own, err := endpoints.New(endpoints.Options{Config: cfg, Pages: shown, Service: &authn.Service{}, Verifier: nobody})
 	if err != nil {
 		return nil, err
 	}
 	return proxy.NewSnapshot(proxy.SnapshotOptions{
 		Config:    cfg,
 		Endpoints: own,
+		Pages:     shown,
 		Verifier:  nobody,
 		// A real one would be a credential, printed.
 		Assert: func(_ *authn.Identity, audience string, _ time.Duration) (string, error) {

@@ -26,11 +26,12 @@ var ours = map[string][]string{
 	"authn":            {"config"},
 	"authn/sqlstore":   {"authn"},
 	"authn/redisstore": {"authn"},
-	"authn/endpoints":  {"authn", "config"},
+	"authn/endpoints":  {"authn", "authn/pages", "config"},
+	"authn/pages":      {"authn", "config"},
 	"authn/authntest":  {"authn"},
-	"proxy":            {"authn", "config"},
+	"proxy":            {"authn", "authn/pages", "config"},
 	"proxy/proxytest":  {},
-	"cmd/gatehouse":    {"config", "authn", "authn/sqlstore", "authn/redisstore", "authn/endpoints", "proxy"},
+	"cmd/gatehouse":    {"config", "authn", "authn/pages", "authn/sqlstore", "authn/redisstore", "authn/endpoints", "proxy"},
 	"cmd/loadtest":     {},
 }
 
@@ -60,7 +61,7 @@ var standard = map[string][]string{
 	"database/sql": {"authn/sqlstore"},
 	"os/signal":    {"cmd/gatehouse", "cmd/loadtest"},
 	"net":          {"proxy", "cmd/gatehouse", "cmd/loadtest", "authn", "authn/sqlstore", "authn/redisstore", "authn/authntest"}, // not config: it reaches no network
-	"net/http":     {"proxy", "proxy/proxytest", "authn", "authn/endpoints", "cmd/gatehouse", "cmd/loadtest"},                                       // authn: as a client only, see checkFile
+	"net/http":     {"proxy", "authn", "authn/endpoints", "authn/pages", "proxy/proxytest", "cmd/gatehouse", "cmd/loadtest"},     // authn: as a client only, see checkFile
 }
 
 // clientFiles fetch the keys of trusted issuers. Nothing else of authn has to
@@ -112,9 +113,9 @@ func TestImportRules(t *testing.T) {
 		{"authn", "gatehouse/proxy", "authn may import of ours: config"},
 		{"authn", "gatehouse/authn/sqlstore", "authn may import of ours: config"},
 		{"authn", "database/sql", "database/sql lives in authn/sqlstore"},
-		{"proxy", "gatehouse/authn/endpoints", "proxy may import of ours: authn, config"},
+		{"proxy", "gatehouse/authn/endpoints", "proxy may import of ours: authn, authn/pages, config"},
 		{"proxy", "github.com/golang-jwt/jwt/v5", "github.com/golang-jwt/jwt lives in authn"},
-		{"authn/endpoints", "gatehouse/authn/authntest", "authn/endpoints may import of ours: authn, config"},
+		{"authn/endpoints", "gatehouse/authn/authntest", "authn/endpoints may import of ours: authn, authn/pages, config"},
 		{"cmd/gatehouse", "gatehouse/authn/authntest", "cmd/gatehouse may import"},
 		{"cmd/gatehouse", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus lives in proxy"},
 		{"authn", "github.com/coder/websocket", "is for tests only"},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gatehouse/authn"
+	"gatehouse/authn/pages"
 	"gatehouse/config"
 )
 
@@ -77,6 +78,7 @@ func filesOf(cfg *config.Config) []string {
 		keys, _ := filepath.Glob(filepath.Join(authn.KeyDir(cfg), "[^.]*")) // the pattern is well-formed
 		files = append(files, keys...)
 	}
+	files = append(files, pages.Files(cfg)...)
 	slices.Sort(files)
 	return slices.Compact(files)
 }
