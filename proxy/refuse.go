@@ -113,8 +113,13 @@ func (s *Snapshot) loginFor(r *http.Request) string {
 // refusePage shows a refusal to a person.
 func (s *Snapshot) refusePage(x *exchange, r *http.Request, ref *authn.Refusal, status int) {
 	refused := pages.Refused{Refusal: ref, Status: status, RetryAfter: ref.RetryAfter, RequestID: x.id}
-	if x.decision.Route != nil {
-		refused.Login = s.loginFor(r)
+	switch {
+	case ref.Code == authn.ErrForbidden.Code, r.Method == http.MethodGet, r.Method == http.MethodHead:
+		if x.decision.Route != nil {
+			refused.Login = s.loginFor(r)
+		}
+	default:
+		refused.Login = s.signInBeside(r, &x.decision, ref)
 	}
 	if id := x.decision.Identity; id != nil {
 		refused.SignedIn = id.Email
@@ -154,7 +159,8 @@ func (d *Decision) wantsLogin(ref *authn.Refusal) bool {
 	return ref.Code == authn.ErrMissingToken.Code || ref.Code == authn.ErrInvalidToken.Code && d.FromCookie
 }
 
-// isNavigation tells a browser that goes to a page from a program.
+// isNavigation tells a browser that goes to a page, and can be sent to another,
+// from a program and from a browser that posts a form.
 func isNavigation(r *http.Request) bool {
 	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && navigates(r.Header)
 }

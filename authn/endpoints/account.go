@@ -23,16 +23,12 @@ func (e *Endpoints) accountPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 // orLogin sends a browser that is not signed in to the login page. Others get
-// the error.
+// the error, and so do forms: a redirect would lose what was typed.
 func (e *Endpoints) orLogin(w http.ResponseWriter, r *http.Request, err error) error {
-	if !isDead(err) || !authn.CallerOf(r.Context()).Navigates {
+	if !isDead(err) || r.Method == http.MethodPost || !authn.CallerOf(r.Context()).Navigates {
 		return err
 	}
-	status := http.StatusFound
-	if r.Method == http.MethodPost {
-		status = http.StatusSeeOther
-	}
-	return redirect(w, status, e.links.Login+"?"+url.Values{nextField: {e.links.Account}}.Encode())
+	return redirect(w, http.StatusFound, e.links.Login+"?"+url.Values{nextField: {e.links.Account}}.Encode())
 }
 
 // accountOf fills the account page of a caller. Users of other issuers have no

@@ -133,3 +133,17 @@ func TestLogoutOfAnotherByExpired(t *testing.T) {
 	b.post("/logout", "session", "unknown").to("/login")
 	g.call("POST", "/.gatehouse/refresh", `{"refresh_token":"`+fresh+`"}`).refused(authn.ErrInvalidToken, "Invalid token")
 }
+
+// A form of one's own pages that meets an ended session is not redirected: what was
+// typed would be lost.
+func TestPostOfEndedSession(t *testing.T) {
+	g := newGateway(t)
+	b := g.browser()
+	b.signIn("ann@example.com")
+	g.now = g.now.Add(1000 * time.Hour)
+	b.post("/.gatehouse/password", "current_password", "password123", "new_password", "another one").refused(authn.ErrInvalidToken, "Invalid token")
+	b.get("/.gatehouse/account").want(http.StatusFound).wantHeader("Location", "/login?next=%2F.gatehouse%2Faccount")
+	b.jar = map[string]string{}
+	b.post("/.gatehouse/password", "current_password", "password123", "new_password", "another one").
+		refused(authn.ErrMissingToken, "No token, authorization denied")
+}
