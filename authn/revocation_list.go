@@ -62,10 +62,9 @@ type logPosition struct {
 }
 
 const (
-	followWait  = time.Second            // how long one Read of Follow waits
+	followWait  = time.Second            // how long one Read of Follow waits at most
 	followRetry = 250 * time.Millisecond // the longest pause after an error
 	trimEvery   = 30 * time.Second       // how often what has expired is dropped
-	strictWait  = 250 * time.Millisecond // how long a request waits for the log
 )
 
 // NewRevocationList is the copy of log. It refuses everybody until Load or
@@ -101,11 +100,7 @@ func (l *RevocationList) Follow(ctx context.Context) error {
 	pause := time.Duration(0)
 	trimmed := l.now()
 	for {
-		wait := followWait
-		if l.position().passing {
-			wait = 0
-		}
-		_, err := l.readOnce(ctx, wait)
+		_, err := l.readOnce(ctx, l.followWait())
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -127,6 +122,19 @@ func (l *RevocationList) Follow(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// followWait is how long the next Read may wait. What it tells is as old as its
+// beginning, and gets as old again until the one after it has ended: of a log in
+// which nothing happens the list must not seem too old.
+func (l *RevocationList) followWait() time.Duration {
+	switch limit := l.policy.Load().MaxStaleness; {
+	case l.position().passing:
+		return 0
+	case limit > 0:
+		return min(followWait, limit/4)
+	}
+	return followWait
 }
 
 func (l *RevocationList) position() logPosition {
@@ -329,67 +337,4 @@ func (l *RevocationList) apply(r Revocation, pass byte) {
 		second++
 	}
 	l.set.put(r, uint32(min(max(second, 0), math.MaxUint32)), pass)
-}
-
-// flights let requests that come together share one reading of the log. Each
-// request takes part in one that begins after it: a reading that is under way
-// may have missed what was revoked just before the request.
-type flights struct {
-	run func(ctx context.Context) error
-
-	mu            sync.Mutex
-	current, next *flight
-}
-
-type flight struct {
-	done chan struct{}
-	err  error // once done is closed
-}
-
-var errSlowLog = fmt.Errorf("no answer within %s", strictWait)
-
-// join waits for a flight that began after the call, for strictWait at most.
-func (f *flights) join(ctx context.Context) error {
-	f.mu.Lock()
-	mine := f.next
-	if mine == nil {
-		mine = &flight{done: make(chan struct{})}
-		if f.current == nil {
-			f.current = mine
-			go f.fly()
-		} else {
-			f.next = mine
-		}
-	}
-	f.mu.Unlock()
-	patience := time.NewTimer(strictWait)
-	defer patience.Stop()
-	select {
-	case <-mine.done:
-		return mine.err
-	case <-patience.C:
-		return errSlowLog
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// fly runs one flight after the other as long as somebody has joined the next.
-func (f *flights) fly() {
-	for {
-		f.mu.Lock()
-		mine := f.current
-		f.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), strictWait)
-		mine.err = f.run(ctx)
-		cancel()
-		close(mine.done)
-		f.mu.Lock()
-		f.current, f.next = f.next, nil
-		last := f.current == nil
-		f.mu.Unlock()
-		if last {
-			return
-		}
-	}
 }

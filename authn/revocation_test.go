@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gatehouse/authn"
@@ -261,6 +262,24 @@ func loaded(tb testing.TB, n int) *authn.RevocationList {
 
 var somebody = &authn.Identity{
 	ID: "kq3v7m2p5x4z6w8y1a2b3c4d5e", Token: "3q2-7wAAAAAAAAAAAAAAAA", Session: "abcdefghijklmnopqrstuvwxyz", Generation: 1,
+}
+
+// A list that follows a log in which nothing happens is never too old, however
+// little it may be.
+func TestQuietLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		list := authn.NewRevocationList(new(authn.MemoryStore), time.Now)
+		list.Use(authn.RevocationPolicy{MaxStaleness: time.Second})
+		go list.Follow(ctx)
+		synctest.Wait()
+		for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
+			if err := list.Check(ctx, &authn.Identity{ID: "ann"}); err != nil {
+				t.Fatalf("after %s: %v", time.Since(began), err)
+			}
+		}
+	})
 }
 
 func TestCheckDoesNotAllocate(t *testing.T) {
