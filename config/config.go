@@ -194,7 +194,10 @@ type Redis struct {
 	MasterName string   `yaml:"master_name"` // Addresses are Sentinels
 	Username   string   `yaml:"username"`
 	Password   Secret   `yaml:"password"`
-	Prefix     string   `yaml:"prefix"`
+	// Of the Sentinels, which have users of their own.
+	SentinelUsername string `yaml:"sentinel_username"`
+	SentinelPassword Secret `yaml:"sentinel_password"`
+	Prefix           string `yaml:"prefix"`
 }
 
 // Identity is how upstreams are told who the user is.

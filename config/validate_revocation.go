@@ -40,6 +40,12 @@ func (v *validator) revocation() {
 	if r.Redis.Username != "" && r.Redis.Password == "" {
 		v.bad(key+".username", "want revocation.redis.password as well", "")
 	}
+	if r.Redis.SentinelUsername != "" && r.Redis.SentinelPassword == "" {
+		v.bad(key+".sentinel_username", "want revocation.redis.sentinel_password as well", "")
+	}
+	if r.Redis.SentinelPassword != "" && r.Redis.MasterName == "" {
+		v.bad(key+".sentinel_password", "want revocation.redis.master_name as well", "")
+	}
 	// Braces are what a Cluster tells a key's place by.
 	if p := r.Redis.Prefix; p == "" || len(p) > 100 || strings.Trim(p, pathLetters+":") != "" {
 		v.bad(key+".prefix", "want 1 to 100 letters, digits and -._~:", "")

@@ -40,7 +40,9 @@ type Options struct {
 	MasterName string   // Addresses are Sentinels, and this is what they watch
 	Username   string   // instead of those in the URL
 	Password   string
-	Prefix     string // of the keys; "" is gatehouse
+	// Of the Sentinels, which have users of their own.
+	SentinelUsername, SentinelPassword string
+	Prefix                             string // of the keys; "" is gatehouse
 }
 
 const (
@@ -64,6 +66,9 @@ func (o Options) open() (redis.UniversalClient, error) {
 		IsClusterMode: o.MasterName == "",
 		Username:      o.Username,
 		Password:      o.Password,
+
+		SentinelUsername: o.SentinelUsername,
+		SentinelPassword: o.SentinelPassword,
 
 		// Without it a server that hangs holds a call for as long as
 		// ReadTimeout says, whatever the context.

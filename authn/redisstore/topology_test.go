@@ -24,8 +24,9 @@ import (
 	"gatehouse/authn"
 )
 
-// startSentinels makes each watch the master on its port.
-func startSentinels(t *testing.T, master *server, n int) (addresses []string) {
+// startSentinels makes each watch the master on its port; more is added to
+// their configuration.
+func startSentinels(t *testing.T, master *server, n int, more string) (addresses []string) {
 	t.Helper()
 	need(t, "redis-sentinel")
 	for range n {
@@ -38,7 +39,7 @@ sentinel monitor main 127.0.0.1 %s 2
 sentinel down-after-milliseconds main 500
 sentinel failover-timeout main 3000
 sentinel parallel-syncs main 1
-`, s.port, s.dir, master.port), 0o600))
+%s`, s.port, s.dir, master.port, more), 0o600))
 		s.cmd = exec.Command("redis-sentinel", file)
 		must(t, s.cmd.Start())
 		s.done = make(chan struct{})
@@ -60,7 +61,7 @@ func TestSentinelFailover(t *testing.T) {
 		return strings.Contains(replica.admin("INFO", "replication").String(), "master_link_status:up")
 	}
 	eventually(t, "replica in step", synced)
-	sentinels := startSentinels(t, master, 3)
+	sentinels := startSentinels(t, master, 3, "")
 	eventually(t, "the sentinels know the replica and each other", func() bool {
 		for _, a := range sentinels {
 			c := redis.NewSentinelClient(&redis.Options{Addr: a, Protocol: 2, DisableIdentity: true})
@@ -107,6 +108,38 @@ func TestSentinelFailover(t *testing.T) {
 	within(t, 2*time.Second, "they share again", func() bool { return a.refuses("after") })
 	end()
 	endC()
+}
+
+// Sentinels and the servers that they watch have passwords of their own.
+func TestSentinelPassword(t *testing.T) {
+	t.Parallel()
+	master := startServer(t, "--requirepass", "of the master")
+	common := "sentinel auth-pass main \"of the master\"\n"
+	for name, c := range map[string]struct {
+		sentinel string
+		want     Options
+	}{
+		"password": {"requirepass \"of the sentinel\"\n", Options{SentinelPassword: "of the sentinel"}},
+		"ACL user": {"requirepass nobody\nuser gatehouse on >secret +@all\n", Options{SentinelUsername: "gatehouse", SentinelPassword: "secret"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addresses := startSentinels(t, master, 1, common+c.sentinel)
+			open := func(o Options) *gateway {
+				o.Addresses, o.MasterName, o.Password = addresses, "main", "of the master"
+				return startGateway(t, o, authn.RevocationPolicy{})
+			}
+			g := open(c.want)
+			g.awaitReady()
+			must(t, g.revoke("t"))
+			none, wrong := open(Options{}), open(Options{SentinelPassword: "of the master"})
+			for _, refused := range []*gateway{none, wrong} {
+				eventually(t, "the Sentinel's refusal is told", func() bool {
+					_, _, err := refused.list.State()
+					return err != nil && (strings.Contains(err.Error(), "NOAUTH") || strings.Contains(err.Error(), "WRONGPASS"))
+				})
+			}
+		})
+	}
 }
 
 func TestCluster(t *testing.T) {

@@ -26,7 +26,8 @@ func newStores(cfg *config.Config, db *sqlstore.Store) (*stores, error) {
 		var err error
 		s.redis, err = redisstore.New(redisstore.Options{
 			URL: r.URL, Addresses: r.Addresses, MasterName: r.MasterName,
-			Username: r.Username, Password: string(r.Password), Prefix: r.Prefix,
+			Username: r.Username, Password: string(r.Password),
+			SentinelUsername: r.SentinelUsername, SentinelPassword: string(r.SentinelPassword), Prefix: r.Prefix,
 		})
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("open revocation store: %w", err), s.Close())
@@ -53,7 +54,8 @@ func revocationPolicy(cfg *config.Config) authn.RevocationPolicy {
 // redisIdentity is everything of revocation.redis. It is compared, never shown.
 func redisIdentity(cfg *config.Config) string {
 	r := cfg.Revocation.Redis
-	return fmt.Sprintf("%q", []string{r.URL, strings.Join(r.Addresses, " "), r.MasterName, r.Username, string(r.Password), r.Prefix})
+	return fmt.Sprintf("%q", []string{r.URL, strings.Join(r.Addresses, " "), r.MasterName, r.Username, string(r.Password),
+		r.SentinelUsername, string(r.SentinelPassword), r.Prefix})
 }
 
 // reportLosses logs that the revocation store had lost something, once each
