@@ -1,4 +1,4 @@
-# make run, test, bench, fuzz, check, build, setup
+# make run, test, bench, fuzz, exhaust, check, build, setup
 
 GO      ?= go
 FUZZTIME ?= 10s
@@ -7,7 +7,7 @@ PROGRAMS := radicale prometheus htpasswd curl postgres redis-server redis-sentin
 PACKAGES := radicale prometheus apache2-utils curl ca-certificates postgresql redis-server redis-sentinel redis-tools
 
 .DEFAULT_GOAL := build
-.PHONY: run test lint check bench fuzz build setup
+.PHONY: run test lint check bench fuzz exhaust build setup
 
 run:
 	$(GO) run ./cmd/gatehouse
@@ -57,6 +57,11 @@ fuzz:
 		done; \
 		exit 1; \
 	done
+
+# What attacks cost the gateway and its honest clients, each for EXHAUST: a table.
+EXHAUST ?= 15s
+exhaust:
+	GATEHOUSE_EXHAUST=$(EXHAUST) $(GO) test -count=1 -timeout 60m -run '^TestExhaustion$$' -v ./cmd/gatehouse | grep -E '^\||^ *---|exhaust_test.go|FAIL'
 
 # Installs what the tests start and this machine lacks. The packages would
 # start services of their own: policy-rc.d is Debian's way to say no.

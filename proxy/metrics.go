@@ -151,6 +151,14 @@ func (m *Metrics) Revocations(count func() int) {
 	})
 }
 
+// LogLinesDropped shows count as gatehouse_log_lines_dropped_total. It is
+// called once.
+func (m *Metrics) LogLinesDropped(count func() int64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "gatehouse_log_lines_dropped_total", Help: "Log lines that were dropped because nobody read the log, or too slowly.",
+	}, func() float64 { return float64(count()) }))
+}
+
 // Event counts an account event. The outcome is "ok" or the code of a refusal.
 func (m *Metrics) Event(name, outcome string) {
 	if _, known := m.refusals[outcome]; !known && outcome != "ok" {

@@ -130,10 +130,15 @@ func (s *server) report(ctx context.Context) {
 	defer tick.Stop()
 	failing := map[string]string{}
 	var counts authn.RevocationCounts
+	var dropped int64
 	for {
 		select {
 		case <-tick.C:
 			s.reportLosses(&counts)
+			if now := s.lines.lost(); now > dropped {
+				s.log.Warn("log lines dropped: nobody reads the log, or too slowly", "lines", now-dropped)
+				dropped = now
+			}
 			s.reportChanges(failing, s.failures(ctx))
 		case <-ctx.Done():
 			return

@@ -99,7 +99,7 @@ func newFront(l *net.TCPListener, handler http.Handler, log *slog.Logger, metric
 // is nil for plain HTTP.
 func (f *front) use(cfg *config.Config, certificates *tls.Config) {
 	f.tls.Store(certificates)
-	f.gate.limit(cfg.Limits.Connections)
+	f.gate.limit(connections(cfg.Limits.Connections, openFiles()))
 	limits := serverLimits{cfg.Limits.HeaderTimeout, cfg.Limits.IdleTimeout, cfg.Limits.HeaderBytes}
 
 	f.mu.Lock()
@@ -119,6 +119,8 @@ func (f *front) use(cfg *config.Config, certificates *tls.Config) {
 		MaxHeaderBytes:               limits.bytes,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the gateway's to answer and to log
 		Protocols:                    protocols,
+		HTTP2:                        http2Limits(limits.idle),
+		ConnContext:                  withPatience,
 		ErrorLog:                     errorLog(f.log),
 		BaseContext:                  func(net.Listener) context.Context { return f.base },
 		ConnState: func(conn net.Conn, state http.ConnState) {
@@ -187,6 +189,7 @@ func (f *front) run() error {
 			continue
 		}
 		pause = 0
+		f.giveUpOnSilent(tcp)
 		conn := &watched{TCPConn: tcp, leave: sync.OnceFunc(f.gate.leave)}
 		if c := f.tls.Load(); c != nil {
 			handshakes.Go(func() { f.handshake(tls.Server(conn, c)) })
@@ -237,6 +240,9 @@ var plainHTTP = map[string]bool{"GET /": true, "HEAD ": true, "POST ": true, "PU
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.requests.Add(1)
+	if r.ProtoMajor == 2 {
+		defer f.losePatience(r)
+	}
 	defer func() {
 		if f.requests.Add(-1) == 0 && f.quiet.Load() {
 			f.onIdle()

@@ -240,6 +240,7 @@ func (b browser) submit(t *testing.T, page answer, fields url.Values) answer {
 // A process is something that runs beside the test and ends with it.
 type process struct {
 	name   string
+	pid    int
 	output *lockedBuffer
 	done   chan struct{} // closed when it has ended
 }
@@ -248,16 +249,26 @@ type process struct {
 // end, and killed ten seconds later; its output is shown if the test failed.
 func startIn(t *testing.T, dir string, attr *syscall.SysProcAttr, name string, args ...string) *process {
 	t.Helper()
-	p := &process{name: filepath.Base(name), output: &lockedBuffer{}, done: make(chan struct{})}
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Dir = dir
 	cmd.SysProcAttr = attr
-	cmd.Stdout, cmd.Stderr = p.output, p.output
+	return start(t, cmd)
+}
+
+// start starts cmd as startIn does. Its Stderr may have been set.
+func start(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{name: filepath.Base(cmd.Path), output: &lockedBuffer{}, done: make(chan struct{})}
+	cmd.Stdout = p.output
+	if cmd.Stderr == nil {
+		cmd.Stderr = p.output
+	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p.pid = cmd.Process.Pid
 	go func() {
 		defer close(p.done)
 		_ = cmd.Wait()

@@ -42,6 +42,7 @@ that does not load or fails its own tests leaves the running one in place.`,
 type server struct {
 	app     *app
 	log     *logging
+	lines   *logQueue // where log goes
 	stores  *stores
 	metrics *proxy.Metrics
 	gateway *proxy.Gateway
@@ -57,7 +58,10 @@ type server struct {
 // serve runs the gateway until a signal or an error ends it.
 func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	v := thisVersion()
-	s := &server{app: a, log: newLogging(a.stderr), metrics: proxy.NewMetrics(v.Version, v.Commit), wanted: make(chan string, 1)}
+	lines := newLogQueue(a.stderr)
+	defer lines.close()
+	s := &server{app: a, log: newLogging(lines), lines: lines, metrics: proxy.NewMetrics(v.Version, v.Commit), wanted: make(chan string, 1)}
+	s.metrics.LogLinesDropped(lines.lost)
 
 	// Load.
 	cfg, made, err := s.read()

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// An attack wants the gateway to run out of something.
+type attack struct {
+	name string
+	run  func(*bed, context.Context, *tally)
+	// What may become of an attempt, as the README says; the first must.
+	outcomes []string
+	tls      bool
+	unread   bool // nobody reads the log
+	patience bool // it is for the gateway to lose patience: its limits are short
+	many     int  // connections, in the short form and in the long; 0: 30 and 200
+	manyLong int
+}
+
+var attacks = []attack{
+	{name: "slow heads", run: (*bed).slowHeads, outcomes: []string{"closed"}, patience: true},
+	{name: "slow TLS handshakes", run: (*bed).slowHandshakes, outcomes: []string{"closed"}, tls: true, patience: true},
+	{name: "slow uploads", run: (*bed).slowUploads, outcomes: []string{"still open"}},
+	{name: "slow logins", run: (*bed).slowLogins, outcomes: []string{"400"}, patience: true},
+	{name: "slow readers", run: (*bed).slowReaders, outcomes: []string{"closed"}, patience: true},
+	{name: "idle connections", run: (*bed).idle, outcomes: []string{"closed", "200"}, patience: true, many: 300, manyLong: 10000},
+	{name: "header flood", run: (*bed).headerFlood, outcomes: []string{"431"}},
+	{name: "websockets", run: (*bed).websockets, outcomes: []string{"101"}},
+	{name: "login flood", run: (*bed).logins, outcomes: []string{"400 invalid_credentials", "429 too_many_attempts", "503 busy"}},
+	{name: "registration flood", run: (*bed).registrations, outcomes: []string{"201", "429 too_many_attempts", "503 busy"}},
+	{name: "token flood", run: (*bed).badTokens, outcomes: []string{"401 invalid_token"}},
+	{name: "refresh garbage", run: (*bed).badRefreshes, outcomes: []string{"401 invalid_token"}},
+	{name: "revocation flood", run: (*bed).revocations, outcomes: []string{"204", "200", "503 busy"}},
+	{name: "log flood, log not read", run: (*bed).logFlood, outcomes: []string{"400 bad_path"}, unread: true},
+	{name: "HTTP2 rapid reset", run: (*bed).rapidReset, outcomes: []string{"GOAWAY ENHANCE_YOUR_CALM", "closed"}, tls: true, many: 10, manyLong: 50},
+	{name: "HTTP2 CONTINUATION flood", run: (*bed).continuations, outcomes: []string{"GOAWAY PROTOCOL_ERROR", "closed"}, tls: true, many: 10, manyLong: 50},
+	{name: "HTTP2 header bomb", run: (*bed).bomb, outcomes: []string{"431", "still open", "closed"}, tls: true, many: 10, manyLong: 50},
+	{name: "HTTP2 empty frames", run: (*bed).emptyFrames, outcomes: []string{"still open", "closed", "GOAWAY ENHANCE_YOUR_CALM"}, tls: true, many: 10, manyLong: 50},
+	{name: "HTTP2 without window", run: (*bed).windowless, outcomes: []string{"still open"}, tls: true, many: 10, manyLong: 50},
+}
+
+// TestExhaustion: what an attack takes is given back, and honest clients are
+// answered all the while. GATEHOUSE_EXHAUST, the time for each attack, makes it
+// the long form, which prints a table with times: `make exhaust`.
+func TestExhaustion(t *testing.T) {
+	long, _ := time.ParseDuration(os.Getenv("GATEHOUSE_EXHAUST"))
+	bin := buildAsShipped(t)
+	if long > 0 {
+		fmt.Println("\n| attack | memory before, peak, after | files | goroutines | p50 quiet, attacked | p99 quiet, attacked | honest | outcome |")
+		fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- |")
+	}
+	for _, a := range attacks {
+		t.Run(a.name, func(t *testing.T) {
+			var log *os.File
+			if a.unread {
+				r, w, err := os.Pipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Close() // and nobody reads from it
+				defer w.Close()
+				log = w
+			}
+			b := startBed(t, bin, a, log)
+			b.seconds, b.many = time.Second, cmp.Or(a.many, 30)
+			if long > 0 {
+				b.seconds, b.many = long, cmp.Or(a.manyLong, 200)
+			}
+			if row := b.suffer(t, a); long > 0 {
+				fmt.Println(row)
+			}
+		})
+	}
+}
+
+// suffer attacks the gateway and returns the row of the table.
+func (b *bed) suffer(t *testing.T, a attack) string {
+	during := func(d time.Duration, attack func(context.Context)) (*use, burden) {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		under, over := context.WithCancel(t.Context()) // for as long as the attack lasts
+		var seen *use
+		var both sync.WaitGroup
+		both.Go(func() { seen = b.honest(under) })
+		both.Go(func() { defer over(); attack(ctx) })
+		peak := b.peak(t, under)
+		both.Wait()
+		return seen, peak
+	}
+	quiet, _ := during(b.seconds/2, func(ctx context.Context) { <-ctx.Done() })
+	before := b.weigh(t, true)
+	var c tally
+	attacked, peak := during(b.seconds, func(ctx context.Context) { a.run(b, ctx, &c) })
+
+	var after burden
+	for end := time.Now().Add(60 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		after = b.weigh(t, true)
+		if after.live <= before.live+slack && after.files <= before.files+8 && after.goroutines <= before.goroutines+8 {
+			break
+		}
+		if time.Now().After(end) {
+			stacks, _ := get(b.admin + "/debug/pprof/goroutine?debug=1")
+			t.Fatalf("before %v\npeak %v\nafter %v: not given back\n%.5000s", before, peak, after, stacks)
+		}
+	}
+	for what, n := range quiet.failed {
+		t.Errorf("honest clients, before the attack: %s × %d", what, n)
+	}
+	for what, n := range attacked.failed {
+		t.Errorf("honest clients, under attack: %s × %d", what, n)
+	}
+	if c.counts[a.outcomes[0]] == 0 {
+		t.Errorf("the attack ended with %s, want %s", &c, a.outcomes[0])
+	}
+	for what := range c.counts {
+		if !strings.Contains("\n"+strings.Join(a.outcomes, "\n")+"\n", "\n"+what+"\n") {
+			t.Errorf("the attack ended with %s, want nothing but %q", &c, a.outcomes)
+		}
+	}
+	if err := b.once(b.newClient(true)); err != nil {
+		t.Errorf("after the attack: %v", err)
+	}
+	t.Logf("%s\nbefore %v\npeak   %v\nafter  %v", &c, before, peak, after)
+	ms := func(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond)) }
+	return fmt.Sprintf("| %s, %d connections | %d, %d, %d MiB | %d, %d, %d | %d, %d, %d | %s, %s ms | %s, %s ms | %d | %s |", a.name, b.many,
+		before.rss>>20, peak.rss>>20, after.rss>>20, before.files, peak.files, after.files, before.goroutines, peak.goroutines, after.goroutines,
+		ms(quiet.quantile(.5)), ms(attacked.quantile(.5)), ms(quiet.quantile(.99)), ms(attacked.quantile(.99)), len(attacked.took), &c)
+}
+
+// slack is what may be kept in memory: pools, counters of the throttle, log
+// lines that nobody reads.
+const slack = 8 << 20

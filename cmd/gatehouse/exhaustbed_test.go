@@ -1,0 +1,266 @@
+package main
+
+// What the exhaustion runs stand on: a gateway as a process of its own, honest
+// clients, and what the system says of the process.
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A bed is a gateway with an app behind it and somebody who uses both.
+type bed struct {
+	*liveGateway
+	address string // of the public listener
+	token   string // of the honest user
+	app     *httptest.Server
+	seconds time.Duration // how long an attack lasts
+	many    int           // connections of an attack
+}
+
+// appBytes is more than sockets take in when nobody reads.
+const appBytes = 32 << 20
+
+// attacked is the app: a small answer, a large one, and websockets.
+func attacked(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/large"):
+		w.Header().Set("Content-Length", strconv.Itoa(appBytes))
+		chunk := make([]byte, 64<<10)
+		for n := 0; n < appBytes; n += len(chunk) {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	case r.Header.Get("Upgrade") != "":
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(conn, rw)
+	default:
+		_, _ = io.Copy(io.Discard, r.Body)
+		fmt.Fprintf(w, "hello, %s", r.Header.Get("X-Forwarded-Email"))
+	}
+}
+
+// startBed starts a gateway for an attack. stderr is nil for a log that is read.
+func startBed(t *testing.T, bin string, a attack, stderr *os.File) *bed {
+	t.Helper()
+	b := &bed{app: httptest.NewUnstartedServer(http.HandlerFunc(attacked))}
+	// The gateway would keep some connections to it for longer than a test lasts.
+	b.app.Config.IdleTimeout, b.app.Config.ReadHeaderTimeout = time.Second, time.Second
+	b.app.Start()
+	t.Cleanup(b.app.Close)
+	dir := t.TempDir()
+	ports, err := unusedPorts(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.address = "127.0.0.1:" + ports[0]
+	scheme, certificates := "http", ""
+	if a.tls {
+		writePair(t, dir)
+		scheme, certificates = "https", "tls: {cert_file: cert.pem, key_file: key.pem}\n"
+	}
+	// Patience that ends soon would end with honest clients, too, where the attack
+	// takes all processors.
+	limits := "{header_timeout: 60s, idle_timeout: 60s}"
+	if a.patience {
+		limits = "{header_timeout: 1500ms, idle_timeout: 2s}"
+	}
+	file := filepath.Join(dir, "gateway.yaml")
+	writeFile(t, file, fmt.Sprintf(`listen: %s
+public_url: %s://%s
+admin: {listen: "127.0.0.1:%s", pprof: true}
+%slimits: %s
+users: {bcrypt_cost: 4, password: {min_strength: 0}}
+tokens: {access_ttl: 1s, leeway: 0s}
+routes: [{path: /, upstream: %q}]
+`, b.address, scheme, b.address, ports[1], certificates, limits, b.app.URL))
+	b.liveGateway = &liveGateway{bin: bin, config: file, url: scheme + "://" + b.address, admin: "http://127.0.0.1:" + ports[1], client: b.newClient(false)}
+	cmd := exec.CommandContext(t.Context(), bin, "serve", "--config", file)
+	if stderr != nil {
+		cmd.Stderr = stderr
+	}
+	b.process = start(t, cmd)
+	b.awaitAnswer(t, b.admin+"/readyz")
+	body := `{"email":"ann@example.com","password":"` + goodPassword + `"}`
+	b.visitor().want(t, 201, "POST", "/register", body, "Content-Type: application/json")
+	b.token = strings.TrimSpace(b.cli(t, "", "token", "issue", "ann@example.com", "--ttl", "1h"))
+	return b
+}
+
+// newClient is an honest client, on HTTP/2 where there is TLS.
+func (b *bed) newClient(hurried bool) *http.Client {
+	return &http.Client{
+		Timeout:       60 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     &http.Transport{DisableKeepAlives: hurried, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true},
+	}
+}
+
+// A use is what honest clients saw.
+type use struct {
+	mu     sync.Mutex
+	took   []time.Duration
+	failed map[string]int
+}
+
+// honest uses the gateway until ctx ends, as three clients: one makes a
+// connection for each request.
+func (b *bed) honest(ctx context.Context) *use {
+	u := &use{failed: map[string]int{}}
+	var clients sync.WaitGroup
+	for i := range 3 {
+		clients.Go(func() {
+			client := b.newClient(i == 0)
+			defer client.CloseIdleConnections()
+			for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+				begin := time.Now()
+				err := b.once(client)
+				u.mu.Lock()
+				u.took = append(u.took, time.Since(begin))
+				if err != nil {
+					u.failed[err.Error()]++
+				}
+				u.mu.Unlock()
+			}
+		})
+	}
+	clients.Wait()
+	return u
+}
+
+// once is one honest request. It ends when it is answered, whatever the attack
+// does meanwhile.
+func (b *bed) once(client *http.Client) error {
+	req, err := http.NewRequest("GET", b.url+"/hello", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+b.token)
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && (res.StatusCode != 200 || string(body) != "hello, ann@example.com") {
+		err = fmt.Errorf("%s: %.100q", res.Status, body)
+	}
+	return err
+}
+
+// quantile of what it took, 0 to 1.
+func (u *use) quantile(q float64) time.Duration {
+	if len(u.took) == 0 {
+		return 0
+	}
+	slices.Sort(u.took)
+	return u.took[int(q*float64(len(u.took)-1))]
+}
+
+// A burden is what the gateway holds at a moment.
+type burden struct {
+	rss, live         int // bytes; live is what a collection has left
+	files, goroutines int
+}
+
+func (b burden) String() string {
+	return fmt.Sprintf("%d MiB resident, %.1f MiB live, %d files, %d goroutines", b.rss>>20, float64(b.live)/(1<<20), b.files, b.goroutines)
+}
+
+// weigh asks the system and the gateway. collect has garbage collected before.
+func (b *bed) weigh(t *testing.T, collect bool) (w burden) {
+	t.Helper()
+	if collect {
+		for range 2 { // pools keep what they hold over one
+			if _, err := get(b.admin + "/debug/pprof/heap?gc=1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	metrics, err := get(b.admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, into := range map[string]*int{"go_goroutines": &w.goroutines, "go_memstats_heap_alloc_bytes": &w.live} {
+		_, value, _ := strings.Cut(metrics, "\n"+name+" ")
+		value, _, _ = strings.Cut(value, "\n")
+		number, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			t.Fatalf("metric %s: %v", name, err)
+		}
+		*into = int(number)
+	}
+	proc := fmt.Sprintf("/proc/%d/", b.pid)
+	files, err := os.ReadDir(proc + "fd")
+	if err != nil {
+		t.Skip("the system does not tell about processes: ", err)
+	}
+	w.files = len(files)
+	_, value, _ := strings.Cut(readFile(t, proc+"status"), "VmRSS:")
+	if _, err := fmt.Sscan(value, &w.rss); err != nil {
+		t.Fatal(err)
+	}
+	w.rss <<= 10
+	return w
+}
+
+// peak is the most of each that was held until ctx ended.
+func (b *bed) peak(t *testing.T, ctx context.Context) (most burden) {
+	for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		w := b.weigh(t, false)
+		most = burden{max(most.rss, w.rss), max(most.live, w.live), max(most.files, w.files), max(most.goroutines, w.goroutines)}
+	}
+	return most
+}
+
+// A tally counts what became of an attack's attempts.
+type tally struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func (c *tally) add(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.counts == nil {
+		c.counts = map[string]int{}
+	}
+	c.counts[what]++
+}
+
+func (c *tally) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []string
+	for _, what := range slices.Sorted(maps.Keys(c.counts)) {
+		all = append(all, fmt.Sprintf("%s × %d", what, c.counts[what]))
+	}
+	return strings.Join(all, ", ")
+}
+
+// stranger connects from another address than honest clients.
+func (b *bed) stranger() (net.Conn, error) {
+	d := net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 66)}}
+	return d.Dial("tcp", b.address)
+}

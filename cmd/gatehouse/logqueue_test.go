@@ -1,0 +1,58 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A reader that stops reading holds up nobody. What fits is kept for it, the
+// rest is counted.
+func TestLogQueue(t *testing.T) {
+	r, w := io.Pipe()
+	q := newLogQueue(w)
+	line := strings.Repeat("x", 1023) + "\n"
+	const lines = 3 * maxLogQueue / 1024
+	for range lines {
+		if n, err := q.Write([]byte(line)); n != len(line) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	dropped := q.lost()
+	kept := lines - dropped
+	if dropped < lines/3 || dropped > 2*lines/3+1 {
+		t.Errorf("%d of %d lines dropped, want all but what fits", dropped, lines)
+	}
+	read := make(chan string)
+	go func() {
+		all, _ := io.ReadAll(r)
+		read <- string(all)
+	}()
+	await(t, 10*time.Second, "room in the queue", func() bool {
+		dropped = q.lost()
+		_, _ = q.Write([]byte("late\n"))
+		return q.lost() == dropped
+	})
+	q.close()
+	w.Close()
+	got := <-read
+	if n := int64(strings.Count(got, line)); n != kept || !strings.HasSuffix(got, "late\n") {
+		t.Errorf("%d lines were written, want %d and the late one", n, kept)
+	}
+	if _, err := q.Write([]byte(line)); err != nil {
+		t.Error(err)
+	}
+	if q.lost() != dropped+1 {
+		t.Error("a line after the end was not counted")
+	}
+}
+
+// An end is an end, whoever does not read.
+func TestLogQueueEnds(t *testing.T) {
+	r, w := io.Pipe()
+	defer r.Close()
+	q := newLogQueue(w)
+	_, _ = q.Write([]byte("line\n"))
+	q.close()
+}

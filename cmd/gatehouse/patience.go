@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// What a connection may ask of the gateway, beyond what limits: says.
+
+// http2Limits bounds what one connection of HTTP/2 makes the gateway hold. idle
+// is how long a client may take nothing of what it asked for, 0 for ever.
+func http2Limits(idle time.Duration) *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxConcurrentStreams: 100, // the least that RFC 9113, section 6.5.2, recommends
+		// A buffer of this size stays with the connection; net/http's own is 1 MiB.
+		MaxReadFrameSize: 16 << 10,
+		WriteByteTimeout: idle,
+	}
+}
+
+// maxTakenBack is how many more requests an HTTP/2 connection may take back
+// than it lets be answered. A browser that leaves a page takes back what is
+// open, MaxConcurrentStreams at most.
+const maxTakenBack = 200
+
+// A patience is what is left of it with a client that asks and does not wait
+// for answers: rapid reset, CVE-2023-44487. net/http bounds how much of that
+// goes on at a time, but not how long.
+type patience struct {
+	conn      net.Conn
+	takenBack atomic.Int32
+}
+
+type patienceKey struct{}
+
+// withPatience is the http.Server.ConnContext.
+func withPatience(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, patienceKey{}, &patience{conn: conn})
+}
+
+// losePatience looks at an HTTP/2 request that is over.
+func (f *front) losePatience(r *http.Request) {
+	p, ok := r.Context().Value(patienceKey{}).(*patience)
+	if !ok {
+		return
+	}
+	// The answer to a HEAD is complete, and its context done, while it is given.
+	if r.Context().Err() == nil || r.Method == http.MethodHead {
+		if p.takenBack.Load() > 0 {
+			p.takenBack.Add(-1)
+		}
+		return
+	}
+	if p.takenBack.Add(1) == maxTakenBack+1 {
+		f.log.LogAttrs(context.Background(), slog.LevelInfo, "connection closed",
+			slog.String("client", p.conn.RemoteAddr().String()), slog.String("reason", "it takes back its requests"))
+		_ = p.conn.Close()
+	}
+}
+
+// spareFiles are for databases, log, listeners and the like.
+const spareFiles = 64
+
+// connections is how many may be open at once: limit, 0 for any number, or
+// what the open files allow (0: unknown), since each may want another
+// connection to an upstream. Beyond that they wait in the system's queue;
+// without files the requests of all others would fail.
+func connections(limit, files int) int {
+	if files <= 0 {
+		return limit
+	}
+	most := max(1, (files-spareFiles)/2)
+	if limit <= 0 {
+		return most
+	}
+	return min(limit, most)
+}
