@@ -49,7 +49,12 @@ func (c cookies) set(w http.ResponseWriter, g authn.Grant) error {
 
 // clear takes both cookies back. The browser stays known. Browsers delete a __Host- cookie only if the
 // deleting one has the attributes of such a cookie.
+//
+// What the browser has stored of the apps' pages goes too: at a shared computer the
+// Back button would show them to the next person, whatever the apps have said
+// about caching. Chromium takes a moment for that, seconds if its cache is large.
 func (c cookies) clear(w http.ResponseWriter) {
+	w.Header().Set("Clear-Site-Data", `"cache"`)
 	for _, name := range []string{c.Session, c.Refresh} {
 		gone := c.cookie(name, "", 0)
 		gone.MaxAge = -1

@@ -147,3 +147,25 @@ func TestPostOfEndedSession(t *testing.T) {
 	b.post("/.gatehouse/password", "current_password", "password123", "new_password", "another one").
 		refused(authn.ErrMissingToken, "No token, authorization denied")
 }
+
+// Signing out also takes away the pages that the Back button would show.
+func TestLogoutClearsCaches(t *testing.T) {
+	g := newGateway(t)
+	b := g.browser()
+	clears := func(what string, a answer, want string) {
+		t.Helper()
+		if got := a.header.Get("Clear-Site-Data"); got != want {
+			t.Errorf("%s: Clear-Site-Data %q, want %q", what, got, want)
+		}
+	}
+	b.signIn("ann@example.com")
+	clears("an account page", b.get("/.gatehouse/account"), "")
+	clears("a sign-out", b.post("/logout"), `"cache"`)
+	clears("a second one", b.post("/logout"), `"cache"`)
+	b.post("/login", "email", "ann@example.com", "password", "password123").to("/")
+	clears("everywhere", b.post("/logout", "everywhere", "true"), `"cache"`)
+	b.post("/login", "email", "ann@example.com", "password", "password123").to("/")
+	clears("a script's", g.call("POST", "/logout", "", "Cookie", "gatehouse="+b.jar["gatehouse"]), `"cache"`)
+	token, _ := g.signUp("bob@example.com")
+	clears("a program's", g.call("POST", "/logout", "", "Authorization", "Bearer "+token), "")
+}

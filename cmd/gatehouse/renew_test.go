@@ -230,3 +230,50 @@ func TestManyRoles(t *testing.T) {
 	req.Header.Set("Authorization", "Bearer "+grant.Access_Token)
 	told("by Bearer token", send(t, plainClient(), req))
 }
+
+// Signing out in one tab signs out the others at their next request, whatever
+// cookies they still have; and nobody can be signed in by another site.
+func TestSignOutOfAllTabs(t *testing.T) {
+	gw := serveHere(t, fmt.Sprintf(shortLived, "sqlite", "1h", "echo:"))
+	register(t, gw.url, "ann@example.com")
+	tab := signIn(t, gw.url, "ann@example.com")
+	page := []string{"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "same-origin", "Accept", "text/html"}
+	script := []string{"Sec-Fetch-Mode", "cors", "Sec-Fetch-Site", "same-origin", "Accept", "text/html"}
+	if got := tab.as(t, "GET", gw.url+"/a", page...); got.status != 200 || got.header.Get("Set-Cookie") != "" {
+		t.Fatalf("signed in: %d %v", got.status, got.header)
+	}
+	if got := tab.as(t, "POST", gw.url+"/logout", append(page, "Content-Type", "application/x-www-form-urlencoded")...); got.status != http.StatusSeeOther ||
+		got.header.Get("Clear-Site-Data") != `"cache"` || got.header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("logout: %d %v", got.status, got.header)
+	}
+	for what, left := range map[string]jar{"both": tab, "the access token": {"gatehouse": tab["gatehouse"]}, "the refresh token": {"gatehouse-refresh": tab["gatehouse-refresh"]}} {
+		got := left.as(t, "GET", gw.url+"/a?b=c", page...)
+		if got.status != http.StatusFound || got.header.Get("Location") != "/login?next=%2Fa%3Fb%3Dc" || got.header.Get("Set-Cookie") != "" {
+			t.Errorf("a page with %s: %d %v", what, got.status, got.header)
+		}
+		if got = left.as(t, "GET", gw.url+"/a", script...); got.status != 401 || got.header.Get("Content-Type") != "application/json" {
+			t.Errorf("a script with %s: %d %v", what, got.status, got.header)
+		}
+		if got = left.as(t, "GET", gw.url+"/.gatehouse/account", page...); got.status != http.StatusFound {
+			t.Errorf("the account page with %s: %d", what, got.status)
+		}
+	}
+	if got := tab.as(t, "POST", gw.url+"/.gatehouse/refresh"); got.status != 401 {
+		t.Errorf("refresh: %d %s", got.status, got.body)
+	}
+	if n := metric(t, gw, `gatehouse_events_total{event="refresh_reuse",outcome="ok"}`); n != "0" {
+		t.Errorf("%s alarms about an ended session", n)
+	}
+
+	form := url.Values{"email": {"ann@example.com"}, "password": {goodPassword}}.Encode()
+	req, _ := http.NewRequestWithContext(t.Context(), "POST", gw.url+"/login", strings.NewReader(form))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Origin", "https://evil.example")
+	if got := send(t, plainClient(), req); got.status != 403 || got.header.Get("Set-Cookie") != "" {
+		t.Errorf("a login that another site sent: %d %v", got.status, got.header)
+	}
+	again := signIn(t, gw.url, "ann@example.com")
+	if id := func(j jar) string { s, _, _ := strings.Cut(j["gatehouse-refresh"], "."); return s }; id(again) == id(tab) {
+		t.Error("the same session again")
+	}
+}
