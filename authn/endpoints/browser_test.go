@@ -3,6 +3,7 @@ package endpoints
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -298,4 +299,25 @@ func TestPagesEscape(t *testing.T) {
 	r := request("POST", "/login", "application/json", `{"email":"ann@example.com","password":"password123"}`, "User-Agent", mark)
 	token := g.do(r).want(200).json()["access_token"].(string)
 	g.call("GET", "/.gatehouse/account", "", "Authorization", "Bearer "+token).want(200).hasNot("<script>")
+}
+
+// A browser that shows documents is led on by a page, not by a redirect, so that
+// the app may lead it to another origin.
+func TestGoOn(t *testing.T) {
+	g := newGateway(t)
+	b := g.browser()
+	b.signIn("ann@example.com")
+	signIn := func(next string) answer {
+		t.Helper()
+		form := url.Values{"email": {"ann@example.com"}, "password": {"password123"}, "next": {next}}
+		return b.send(request("POST", "/login", "application/x-www-form-urlencoded", form.Encode(), "Sec-Fetch-Dest", "document"))
+	}
+	signIn("/app?x=1#y").want(200).wantHeader("Refresh", "0; url=/app?x=1#y").wantHeader("Location", "").
+		has(`href="/app?x=1#y"`, "You are signed in")
+	if b.jar["gatehouse"] == "" {
+		t.Error("no cookie")
+	}
+	signIn("//evil").want(200).wantHeader("Refresh", "0; url=/").has(`href="/"`).hasNot("evil")
+	signIn("/größe").want(200).wantHeader("Refresh", "0; url=/gr%C3%B6%C3%9Fe")
+	signIn("/.gatehouse/account").to("/.gatehouse/account") // ours leads nowhere else
 }

@@ -32,7 +32,7 @@ func (e *Endpoints) login(w http.ResponseWriter, r *http.Request) error {
 	}
 	e.remember(w, r, grant.Identity.ID)
 	e.leave(r)
-	return redirect(w, http.StatusSeeOther, e.destination(in.text(nextField)))
+	return e.goOn(w, r, e.destination(in.text(nextField)))
 }
 
 // leave ends the session that the browser had until now, so that whoever

@@ -19,6 +19,23 @@ func (e *Endpoints) page(r *http.Request, name, next string) pages.Page {
 	return p
 }
 
+// goOn sends a browser to where it was, once it is signed in.
+//
+// Chrome holds every redirect after a form to the form-action of the page with
+// the form (CSP 3, section 6.4.1). If the app behind answers with a redirect to
+// another origin, as it does to sign in elsewhere, the person would stand at the
+// login page for ever. A page that leads on by itself ends the chain. Clients that
+// show no documents get a redirect.
+func (e *Endpoints) goOn(w http.ResponseWriter, r *http.Request, to string) error {
+	if _, own := e.paths[pathOf(to)]; own || r.Header.Get("Sec-Fetch-Dest") != "document" {
+		return redirect(w, http.StatusSeeOther, to)
+	}
+	p := e.pages.Page(r, "continue")
+	p.Next = to
+	w.Header().Set("Refresh", "0; url="+to)
+	return e.pages.Write(w, r, http.StatusOK, p)
+}
+
 // noticeOf is the name of what was just done: the query names it. What another
 // site leads to says nothing, so that nobody is frightened by a link.
 func noticeOf(r *http.Request) string {

@@ -38,7 +38,7 @@ type file struct {
 }
 
 // names are the files that can be replaced, but for the languages.
-var names = []string{layout, parts, "login.html", "register.html", "account.html", "error.html", stylesheet, script}
+var names = []string{layout, parts, "login.html", "register.html", "account.html", "continue.html", "error.html", stylesheet, script}
 
 // languageFile is named as its language (RFC 5646): de.txt, pt-BR.txt.
 var languageFile = regexp.MustCompile(`^([a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)\.txt$`)

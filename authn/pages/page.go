@@ -11,7 +11,7 @@ import (
 // A Page is what a template shows. Its exported fields and methods are what
 // templates can rely on; the README lists them.
 type Page struct {
-	Name     string // "login", "register", "account" or "error"
+	Name     string // "login", "register", "account", "continue" or "error"
 	Language string // BCP 47, for <html lang>
 	Brand    string // endpoints.title; "" for none
 	Logo     string // URL of endpoints.logo_file; "" for none

@@ -47,6 +47,10 @@ func (s *Set) samples(l *language) []sample {
 			all = append(all, sample{failed, append([]need{shows("failure of the field "+field, failed.Field(field, autocomplete).Failure)}, wants...)})
 		}
 	}
+	signedIn := s.page(l, "continue")
+	all = append(all, sample{signedIn, []need{leadsTo("href", links.Home)}})
+	signedIn.Next = "/app?x=1"
+	all = append(all, sample{signedIn, []need{leadsTo("href", signedIn.Next)}})
 	all = append(all, s.accounts(l, whole, at)...)
 	return append(all, s.refusals(l)...)
 }

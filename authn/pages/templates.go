@@ -13,7 +13,7 @@ import (
 )
 
 // pageNames are the pages. Each has a template file of its name.
-var pageNames = []string{"login", "register", "account", "error"}
+var pageNames = []string{"login", "register", "account", "continue", "error"}
 
 // parse reads the templates, each with the layout around it and the parts that
 // all share.

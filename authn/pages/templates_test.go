@@ -103,7 +103,7 @@ func TestForeignFiles(t *testing.T) {
 	bad("logn.html", "logn.html: unknown file \"logn.html\" in endpoints.templates_dir\n    did you mean \"login.html\"?")
 	bad("styles.css", "styles.css: unknown file \"styles.css\" in endpoints.templates_dir\n    did you mean \"style.css\"?")
 	bad("picture-of-us.jpeg", "picture-of-us.jpeg: unknown file \"picture-of-us.jpeg\" in endpoints.templates_dir\n    "+
-		"want one of layout.html, parts.html, login.html, register.html, account.html, error.html, style.css, script.js, or a language such as fr.txt")
+		"want one of layout.html, parts.html, login.html, register.html, account.html, continue.html, error.html, style.css, script.js, or a language such as fr.txt")
 
 	// Nothing outside of the folder is read, and nothing that could block.
 	dir := t.TempDir()
