@@ -321,3 +321,17 @@ func TestGoOn(t *testing.T) {
 	signIn("/größe").want(200).wantHeader("Refresh", "0; url=/gr%C3%B6%C3%9Fe")
 	signIn("/.gatehouse/account").to("/.gatehouse/account") // ours leads nowhere else
 }
+
+// A page says what was just done where the gateway led there, and nothing where
+// another site did.
+func TestNotice(t *testing.T) {
+	g := newGateway(t)
+	get := func(site string) answer {
+		return g.do(request("GET", "/login?notice=signed_out_everywhere", "", "", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", site)).want(200)
+	}
+	get("same-origin").has("You were signed out everywhere.", `role="status"`)
+	get("none").has("You were signed out everywhere.")
+	get("cross-site").hasNot("signed out")
+	get("same-site").hasNot("signed out")
+	g.call("GET", "/login?notice=title.login", "").want(200).hasNot("notice")
+}

@@ -94,9 +94,10 @@ func theme(c config.Colors) string {
 	light, given := config.ParseColor(c.Accent)
 	dark, givenDark := config.ParseColor(c.AccentDark)
 	if given && !givenDark {
-		// As light a shade as can be read on the dark page.
+		// As light a shade as is easily read on the dark page.
+		const easily = 6
 		dark = light
-		for share := 0.05; config.Contrast(dark, config.DarkCard) < config.TextContrast; share += 0.05 {
+		for share := 0.05; config.Contrast(dark, config.DarkCard) < easily; share += 0.05 {
 			dark = light.Mix(config.White, share)
 		}
 		givenDark = true
