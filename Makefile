@@ -1,4 +1,4 @@
-# make run, test, bench, fuzz, exhaust, check, build, setup
+# make run, test, security, bench, fuzz, exhaust, check, build, setup
 
 GO      ?= go
 FUZZTIME ?= 10s
@@ -7,7 +7,7 @@ PROGRAMS := radicale prometheus htpasswd curl postgres redis-server redis-sentin
 PACKAGES := radicale prometheus apache2-utils curl ca-certificates postgresql redis-server redis-sentinel redis-tools
 
 .DEFAULT_GOAL := build
-.PHONY: run test lint check bench fuzz exhaust build setup
+.PHONY: run test security lint check bench fuzz exhaust build setup
 
 run:
 	$(GO) run ./cmd/gatehouse
@@ -21,6 +21,12 @@ build:
 # must have happened, which two packages at once would take from each other.
 test: setup lint check
 	$(GO) test -race -p 1 $(TESTFLAGS) ./...
+
+# What hostile clients and upstreams are known to try, and what comes of it: the
+# table in .github/SECURITY.md, printed, and written there if it has changed.
+security:
+	$(GO) test ./cmd/gatehouse -run '^TestSecurity$$' -count 1 -args -write-security-table
+	@sed -n '/^<!-- written/,/^<!-- until/p' .github/SECURITY.md
 
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \

@@ -53,7 +53,8 @@ func serveHere(t *testing.T, yaml string) *servedGateway {
 			t.Errorf("serve: %v", err)
 		}
 		if t.Failed() {
-			t.Logf("gatehouse wrote:\n%s", gw.stderr.String())
+			wrote := gw.stderr.String()
+			t.Logf("gatehouse wrote, at the end:\n%s", wrote[max(0, len(wrote)-32<<10):])
 		}
 	})
 	await(t, 10*time.Second, "the gateway to be ready", func() bool {
