@@ -50,6 +50,7 @@ type Config struct {
 
 	positions map[string]Position
 	raws      map[string]string // what the file says where a value stands
+	expanded  map[string]bool
 }
 
 // Secret is text that must never be shown: it prints as "[redacted]" wherever

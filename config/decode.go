@@ -20,6 +20,7 @@ type decoder struct {
 	problems  []Problem
 	positions map[string]Position // of every key in the file: "routes[2].upstream"
 	raws      map[string]string   // of every scalar, as the file spells it
+	expanded  map[string]bool     // scalars with something of the environment
 	failed    map[string]bool     // keys that have a Problem already
 	keys      map[reflect.Type]map[string]int
 }
@@ -27,7 +28,7 @@ type decoder struct {
 func newDecoder(file string, lookup func(string) (string, bool)) *decoder {
 	return &decoder{
 		file: file, lookup: lookup,
-		positions: map[string]Position{}, raws: map[string]string{}, failed: map[string]bool{},
+		positions: map[string]Position{}, raws: map[string]string{}, expanded: map[string]bool{}, failed: map[string]bool{},
 		keys: map[reflect.Type]map[string]int{},
 	}
 }
@@ -234,6 +235,9 @@ func (d *decoder) decodeScalar(n *yaml.Node, key string, v reflect.Value) {
 	if problem != "" {
 		d.fail(key, n, key+": "+problem, "")
 		return
+	}
+	if s.expanded {
+		d.expanded[key] = true
 	}
 	if err := setScalar(v, s); err != nil {
 		text := fmt.Sprintf("%s %s: %s", key, quoteRaw(d.raws, key, ""), err)

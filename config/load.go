@@ -46,7 +46,7 @@ func reason(err error) string {
 func Parse(path string, data []byte, lookup func(string) (string, bool)) (*Config, error) {
 	d := newDecoder(path, lookup)
 	c := defaults()
-	c.Path, c.positions, c.raws = path, d.positions, d.raws
+	c.Path, c.positions, c.raws, c.expanded = path, d.positions, d.raws, d.expanded
 	root := d.document(data)
 	if root == nil {
 		return nil, d.sorted()

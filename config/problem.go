@@ -80,6 +80,10 @@ func (c *Config) Quote(key, value string) string {
 	return quoteRaw(c.raws, key, value)
 }
 
+// Expanded reports whether the value of key has something of the environment
+// in it, where secrets come from.
+func (c *Config) Expanded(key string) bool { return c.expanded[key] }
+
 func quoteRaw(raws map[string]string, key, value string) string {
 	if raw, ok := raws[key]; ok {
 		value = raw

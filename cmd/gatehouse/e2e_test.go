@@ -32,6 +32,7 @@ func TestEndToEnd(t *testing.T) {
 		{"container", testContainer},
 		{"readme", testReadme},
 		{"check", testCheck},
+		{"secrets", testSecrets},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			t.Parallel()

@@ -137,7 +137,7 @@ func (a *app) explain(ctx context.Context, ask question) (*explanation, error) {
 		refused := authn.ErrInvalidToken.Because(errors.New("the user is disabled: their tokens are refused"))
 		v = v.refuse(refused, proxy.Status(refused))
 	}
-	e := v.explanation(r, id)
+	e := v.explanation(cfg, r, id)
 	if id != nil {
 		e.User = &explainedUser{id.ID, id.Email, notNil(id.Roles), note}
 	}
@@ -177,7 +177,7 @@ func lookUp(ctx context.Context, cfg *config.Config, email string) (authn.User, 
 	return u, "", nil
 }
 
-func (v verdict) explanation(r *http.Request, id *authn.Identity) *explanation {
+func (v verdict) explanation(cfg *config.Config, r *http.Request, id *authn.Identity) *explanation {
 	e := &explanation{
 		Method:   r.Method,
 		URL:      urlOf(r),
@@ -196,6 +196,7 @@ func (v verdict) explanation(r *http.Request, id *authn.Identity) *explanation {
 	}
 	if v.outgoing != nil {
 		e.Upstream, e.Headers = v.upstream(), headersOf(v.outgoing)
+		e.hide(cfg, v.Route)
 	}
 	for _, rt := range v.Also {
 		e.Also = append(e.Also, rt.Name)
@@ -204,6 +205,17 @@ func (v verdict) explanation(r *http.Request, id *authn.Identity) *explanation {
 		e.Passed = append(e.Passed, passedOver{p.Route.Name, p.Route.Pos.String(), p.Why})
 	}
 	return e
+}
+
+// hide redacts headers of set_headers that come from the environment: an app's
+// key is no part of an explanation, which may be shown to others.
+func (e *explanation) hide(cfg *config.Config, rt *proxy.Route) {
+	i := slices.IndexFunc(cfg.Routes, func(c config.Route) bool { return c.Pos == rt.Pos })
+	for name := range rt.SetHeaders {
+		if cfg.Expanded(fmt.Sprintf("routes[%d].set_headers.%s", i, name)) {
+			e.Headers[http.CanonicalHeaderKey(name)] = config.Secret("").String()
+		}
+	}
 }
 
 func (e *explanation) print(w io.Writer) {
