@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A sweep is one plot: the cost of a request against one thing.
+type sweep struct {
+	file, title, across string
+	values              []int
+	log                 bool // of the values
+	show                func(int) string
+	turn                func(b *bench, ctx context.Context, c *contender, value int) (turn, error)
+}
+
+var sweeps = []sweep{
+	{
+		file: "connections.svg", title: "CPU per request against connections", across: "kept-alive connections",
+		values: []int{1, 4, 16, 64, 256, 1024, 4096}, log: true, show: thousands,
+		turn: func(b *bench, ctx context.Context, c *contender, n int) (turn, error) {
+			return b.turn(ctx, c, n, 0, c.path, b.duration)
+		},
+	},
+	{
+		file: "headers.svg", title: "CPU per request against its headers", across: "headers of 60 bytes, beside the usual ones",
+		values: []int{0, 10, 20, 30, 40, 50}, show: thousands,
+		turn: func(b *bench, ctx context.Context, c *contender, n int) (turn, error) {
+			return b.turn(ctx, c, b.connections, n, c.path, b.duration)
+		},
+	},
+	{
+		file: "bodies.svg", title: "CPU per request against the answer's body", across: "bytes of body",
+		values: []int{0, 1 << 20, 2 << 20, 4 << 20, 8 << 20, 16 << 20}, show: mebibytes,
+		turn: func(b *bench, ctx context.Context, c *contender, n int) (turn, error) {
+			return b.turn(ctx, c, min(b.connections, 8), 0, strings.TrimSuffix(c.path, "/")+fmt.Sprint("/bytes/", n), b.duration)
+		},
+	},
+	{
+		file: "small-bodies.svg", title: "CPU per request against a small body", across: "bytes of body",
+		values: []int{1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}, log: true, show: bytesShort,
+		turn: func(b *bench, ctx context.Context, c *contender, n int) (turn, error) {
+			return b.turn(ctx, c, b.connections, 0, strings.TrimSuffix(c.path, "/")+fmt.Sprint("/bytes/", n), b.duration)
+		},
+	},
+}
+
+func mebibytes(n int) string { return fmt.Sprintf("%d MiB", n>>20) }
+
+func bytesShort(n int) string {
+	if n >= 1<<20 {
+		return mebibytes(n)
+	}
+	return fmt.Sprintf("%d KiB", n>>10)
+}
+
+// plotted are the names of the contenders in the plots, if they were entered.
+var plotted = []string{bareName, "Gatehouse ES256", "Gatehouse ES256, access log", "HAProxy RS256"}
+
+// plot measures the sweeps and writes them.
+func (b *bench) plot(ctx context.Context, entered []*contender, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, s := range sweeps {
+		c := chart{title: s.title, across: s.across, up: "µs of CPU", log: s.log, show: s.show}
+		for _, name := range plotted {
+			for _, e := range entered {
+				if e.name != name {
+					continue
+				}
+				line := line{name: name}
+				for _, value := range s.values {
+					t, err := s.turn(b, ctx, e, value)
+					if err != nil {
+						return fmt.Errorf("%s: %s with %d: %w", s.file, name, value, err)
+					}
+					fmt.Fprintf(b.log, "%s: %s: %d: %.1f µs\n", s.file, name, value, t.cpu)
+					line.points = append(line.points, point{float64(value), t.cpu})
+				}
+				c.lines = append(c.lines, line)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, s.file), []byte(c.svg()), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
