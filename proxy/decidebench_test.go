@@ -127,3 +127,44 @@ func BenchmarkDecideAll(b *testing.B) {
 		})
 	}
 }
+
+// TestIdentityValuesAreKept: routes with the same headers share the values that
+// are made for a token, others have their own, and what one request does to its
+// header does not show in the next.
+func TestIdentityValuesAreKept(t *testing.T) {
+	b := newDecideBed(t, `routes:
+  - {path: /a, upstream: "http://127.0.0.1:1"}
+  - {path: /b, upstream: "http://127.0.0.1:1"}
+  - {path: /c, upstream: "http://127.0.0.1:1", identity_headers: {X-Forwarded-User: "{name}"}}
+`, 0)
+	headers := func(path string) http.Header {
+		r := b.request("gw.example", path)
+		d, err := b.Decide(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := b.Outgoing(r, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.Header
+	}
+	first := headers("/a")
+	if got := fmt.Sprint(first["X-Forwarded-User"], first["X-Forwarded-Groups"], first["X-Forwarded-Email"]); got != "[01JNQ8ZK3V7M2P5X4Z6W8Y1A2B] [user,editor] [ann@example.com]" {
+		t.Errorf("identity headers %s", got)
+	}
+	first["X-Forwarded-User"] = append(first["X-Forwarded-User"], "mallory")
+	if second := headers("/b"); len(second["X-Forwarded-User"]) != 1 || second["X-Forwarded-Groups"][0] != "user,editor" {
+		t.Errorf("the next request has %v", second)
+	}
+	if other := headers("/c"); other.Get("X-Forwarded-User") != "Ann Example" {
+		t.Errorf("another set of headers gives %q", other["X-Forwarded-User"])
+	}
+	d, err := b.Decide(b.request("gw.example", "/a"))
+	if err != nil || d.Identity.Kept(b.routes[0].identity) == nil {
+		t.Errorf("nothing is kept with %+v, %v", d.Identity, err)
+	}
+	if b.routes[0].identity != b.routes[1].identity || b.routes[0].identity == b.routes[2].identity {
+		t.Error("want one header set for /a and /b, another for /c")
+	}
+}

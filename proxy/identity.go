@@ -40,12 +40,47 @@ func compileIdentity(c *config.Config, rt *config.Route) (headerSet, error) {
 }
 
 // set puts the headers about id into out. A header without a value is left out.
+//
+// The values are made once for each token (and header set: routes with the same
+// one share it) and kept with the identity. Making them anew for each request
+// was 2.5 % of a forwarded one.
 func (set *headerSet) set(out http.Header, id *authn.Identity) {
-	for _, h := range set.headers {
-		if value := set.render(h.template, id); value != "" {
-			out[h.name] = []string{value}
+	values := id.Kept(set)
+	if values == nil {
+		values = set.renderAll(id)
+		id.Keep(set, values)
+	}
+	for i, h := range set.headers {
+		if values[i] != "" {
+			out[h.name] = values[i : i+1 : i+1] // nobody appends to what is kept
 		}
 	}
+}
+
+// renderAll returns the value of each header, "" for none.
+func (set *headerSet) renderAll(id *authn.Identity) []string {
+	values := make([]string, len(set.headers))
+	for i, h := range set.headers {
+		values[i] = set.render(h.template, id)
+	}
+	return values
+}
+
+// headerSets are the sets of a configuration, each once.
+type headerSets map[string]*headerSet
+
+// compile is compileIdentity, and returns the set that another route has, if
+// that is the same.
+func (all headerSets) compile(c *config.Config, rt *config.Route) (*headerSet, error) {
+	set, err := compileIdentity(c, rt)
+	if err != nil {
+		return nil, err
+	}
+	key := fmt.Sprintf("%q", set.headers)
+	if all[key] == nil {
+		all[key] = &set
+	}
+	return all[key], nil
 }
 
 // render fills in a template. It is empty where every placeholder is.

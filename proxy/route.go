@@ -15,7 +15,7 @@ import (
 type Route struct {
 	config.Route
 	pattern  pattern
-	identity headerSet
+	identity *headerSet
 	cors     *cors
 	target   target
 	set      []header // set_headers, names in canonical form
@@ -44,6 +44,7 @@ func headers(m map[string]string) []header {
 func compileRoutes(c *config.Config) ([]*Route, config.Problems) {
 	var routes []*Route
 	var problems config.Problems
+	sets := headerSets{}
 	for i, cr := range c.Routes {
 		rt := &Route{
 			Route:    cr,
@@ -61,7 +62,7 @@ func compileRoutes(c *config.Config) ([]*Route, config.Problems) {
 			rt.remove[config.HeaderSpelling(set.name)] = true
 		}
 		var err error
-		if rt.identity, err = compileIdentity(c, &cr); err != nil {
+		if rt.identity, err = sets.compile(c, &cr); err != nil {
 			problems = append(problems, c.Problem(rt.key+".identity_headers", "%v", err))
 		}
 		if rt.target, err = parseTarget(cr.Upstream[0].URL); err != nil {
