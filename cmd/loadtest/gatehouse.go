@@ -24,20 +24,26 @@ type variant struct {
 	accessLog bool
 }
 
-// gatehouses builds Gatehouse and returns its variants.
+// gatehouses builds Gatehouse and returns its variants, each with every binary
+// that was named instead.
 func (b *bench) gatehouses(ctx context.Context) ([]*contender, error) {
-	binary := b.gatehouse
-	if binary == "" {
-		binary = filepath.Join(b.dir, "gatehouse")
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/gatehouse")
-		cmd.Dir, cmd.Env = b.root, append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("go build ./cmd/gatehouse: %w\n%s", err, out)
+	var binaries []string
+	for name := range strings.SplitSeq(b.gatehouse, ",") {
+		if name == "" {
+			continue
 		}
+		path, err := filepath.Abs(name)
+		if err != nil {
+			return nil, err
+		}
+		binaries = append(binaries, path)
 	}
-	binary, err := filepath.Abs(binary)
-	if err != nil {
-		return nil, err
+	if binaries == nil {
+		binary, err := b.build(ctx)
+		if err != nil {
+			return nil, err
+		}
+		binaries = []string{binary}
 	}
 	variants := []variant{
 		{name: "Gatehouse HS256", main: true, algorithm: "HS256"},
@@ -61,16 +67,31 @@ func (b *bench) gatehouses(ctx context.Context) ([]*contender, error) {
 	}
 	var all []*contender
 	for _, v := range variants {
-		c, err := b.gatehouseOf(binary, v)
-		if err != nil {
-			return nil, err
+		for i, binary := range binaries {
+			c, err := b.gatehouseOf(binary, v)
+			if err != nil {
+				return nil, err
+			}
+			if i > 0 {
+				c.name += ", " + filepath.Base(binary)
+			}
+			if v.prefix == "many" && i == 0 {
+				c.prepare = func(ctx context.Context) error { return r.revoke(ctx, v.prefix, b.revoked) }
+			}
+			all = append(all, c)
 		}
-		if v.prefix == "many" {
-			c.prepare = func(ctx context.Context) error { return r.revoke(ctx, v.prefix, b.revoked) }
-		}
-		all = append(all, c)
 	}
 	return all, nil
+}
+
+func (b *bench) build(ctx context.Context) (binary string, err error) {
+	binary = filepath.Join(b.dir, "gatehouse")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/gatehouse")
+	cmd.Dir, cmd.Env = b.root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build ./cmd/gatehouse: %w\n%s", err, out)
+	}
+	return binary, nil
 }
 
 func (b *bench) gatehouseOf(binary string, v variant) (*contender, error) {

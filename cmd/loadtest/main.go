@@ -40,7 +40,7 @@ type options struct {
 	duration    time.Duration // of one contender's turn
 	connections int
 	only        string // comma-separated parts of names
-	gatehouse   string // binary; "": built
+	gatehouse   string // comma-separated binaries; "": one is built
 	short       bool
 	compare     bool
 	save        bool
@@ -83,7 +83,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.DurationVar(&o.duration, "duration", 5*time.Second, "`time` of one contender's turn in a round")
 	f.IntVar(&o.connections, "connections", 64, "`number` of kept-alive connections")
 	f.StringVar(&o.only, "only", "", "measure the contenders with one of these `parts` (a,b) in their names, and the bare proxy")
-	f.StringVar(&o.gatehouse, "gatehouse", "", "`binary` to measure (default: built from ./cmd/gatehouse)")
+	f.StringVar(&o.gatehouse, "gatehouse", "", "`binaries` to measure beside each other (a,b; default: one built from ./cmd/gatehouse)")
 	f.BoolVar(&o.short, "short", false, "three short rounds of the main contenders")
 	f.BoolVar(&o.compare, "compare", false, "compare with the figures of the repository; far worse ones are an error")
 	f.BoolVar(&o.save, "save", false, "write the figures to compare with later")

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"testing"
+)
+
+func TestGCPercent(t *testing.T) {
+	for live, want := range map[uint64]int{0: mostGOGC, 1 << 20: mostGOGC, 4 << 20: 400, 8 << 20: 200, 16 << 20: 100, 1 << 30: 100} {
+		if got := gcPercent(live); got != want {
+			t.Errorf("gcPercent(%d) = %d, want %d", live, got, want)
+		}
+	}
+}
+
+func TestTuneMemory(t *testing.T) {
+	before := debug.SetGCPercent(usualGOGC)
+	limit := debug.SetMemoryLimit(-1)
+	defer func() { debug.SetGCPercent(before); debug.SetMemoryLimit(limit) }()
+	tune := func(env map[string]string) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		a := &app{lookup: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
+		a.tuneMemory(ctx)
+	}
+	tune(nil)
+	if now := debug.SetGCPercent(usualGOGC); now != usualGOGC {
+		t.Errorf("GOGC %d is left behind", now)
+	}
+	debug.SetGCPercent(37)
+	tune(map[string]string{"GOGC": "37", "GOMEMLIMIT": "1GiB"})
+	if now := debug.SetGCPercent(usualGOGC); now != 37 {
+		t.Errorf("GOGC %d, want what the environment says", now)
+	}
+	if now := debug.SetMemoryLimit(-1); now != limit && memoryLimit("/sys/fs/cgroup", "/proc/self/cgroup") == 0 {
+		t.Errorf("memory limit %d, where the environment has one", now)
+	}
+}
+
+func TestMemoryLimit(t *testing.T) {
+	root := t.TempDir()
+	group := func(path, max string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Join(root, path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, path, "memory.max"), []byte(max+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self := filepath.Join(root, "self")
+	limit := func(says string) int64 {
+		t.Helper()
+		if err := os.WriteFile(self, []byte(says), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return memoryLimit(root, self)
+	}
+	group("pod", "300")
+	group("pod/container", "max")
+	group("pod/small", "200")
+	group("odd", "x")
+	for says, want := range map[string]int64{
+		"0::/pod/container\n": 300, "1:cpu:/pod\n0::/pod/small\n": 200, "0::/\n": 0, "": 0, "0::/gone\n": 0, "0::/odd\n": 0, "0::/../../pod\n": 300,
+	} {
+		if got := limit(says); got != want {
+			t.Errorf("limit of %q = %d, want %d", says, got, want)
+		}
+	}
+	if got := memoryLimit(root, filepath.Join(root, "none")); got != 0 {
+		t.Errorf("limit without control groups = %d", got)
+	}
+}
