@@ -29,7 +29,7 @@ func TestSecurity(t *testing.T) {
 	b.warm(t)
 	goroutines, files := settled(t, 0, 0)
 	var table bytes.Buffer
-	total, rows, wanted := tally{}, 0, 0
+	total, rows, wanted := outcomes{}, 0, 0
 	for _, class := range hostileClasses {
 		cases := class.cases(b)
 		wanted += len(cases)
@@ -126,10 +126,10 @@ func cell(s string) string {
 	return strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(s)
 }
 
-// A tally counts requests by what came of them.
-type tally map[string]int
+// outcomes counts requests by what came of them.
+type outcomes map[string]int
 
-func (n tally) print(w *bytes.Buffer) {
+func (n outcomes) print(w *bytes.Buffer) {
 	sum := 0
 	for _, count := range n {
 		sum += count
@@ -144,7 +144,7 @@ func (n tally) print(w *bytes.Buffer) {
 }
 
 // check carries out a case and returns its cell of the table.
-func (c *hostile) check(t *testing.T, b *hostileBed, total tally) string {
+func (c *hostile) check(t *testing.T, b *hostileBed, total outcomes) string {
 	t.Helper()
 	switch {
 	case c.held != nil:

@@ -262,7 +262,7 @@ func neverFetched(t *testing.T, b *hostileBed) string {
 		}
 	}
 	c := hostile{sent: presented(tokens...), each: saysNoMore}
-	outcome := c.check(t, b, tally{})
+	outcome := c.check(t, b, outcomes{})
 	select {
 	case who := <-asked:
 		t.Errorf("%s asked for keys", who)
