@@ -100,9 +100,10 @@ func metric(t *testing.T, gw *servedGateway, name string) string {
 	return "0"
 }
 
-// shortLived is a gateway whose access tokens are soon spent.
+// shortLived is a gateway whose access tokens are soon spent. On a slow machine the
+// fifty may take longer than the usual grace period.
 const shortLived = `users: {database: "%s", bcrypt_cost: 4}
-tokens: {access_ttl: %s, leeway: 0s, issuer: "http://gw.example"}
+tokens: {access_ttl: %s, leeway: 0s, refresh_grace: 60s, issuer: "http://gw.example"}
 routes:
   - {path: /, upstream: "%s"}
 `
