@@ -54,6 +54,7 @@ var homes = map[string][]string{
 	"golang.org/x/sys":                {"cmd/gatehouse", "authn"},
 	"github.com/coder/websocket":      {}, // tests only
 	"github.com/rogpeppe/go-internal": {}, // tests only
+	"github.com/anishathalye":         {}, // tests only
 }
 
 // standard says the same of parts of the standard library.

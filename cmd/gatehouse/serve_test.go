@@ -23,7 +23,9 @@ import (
 // can be counted.
 type servedGateway struct {
 	file, url, admin string
+	env              map[string]string
 	signals          chan os.Signal
+	done             chan error // how it ended
 	stdout, stderr   lockedBuffer
 }
 
@@ -31,25 +33,10 @@ type servedGateway struct {
 // ports, until the test ends.
 func serveHere(t *testing.T, yaml string) *servedGateway {
 	t.Helper()
-	ports, err := unusedPorts(2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	env := map[string]string{"PORT": ports[0], "ADMIN": ports[1]}
-	gw := &servedGateway{
-		file:    filepath.Join(t.TempDir(), "gateway.yaml"),
-		url:     "http://127.0.0.1:" + ports[0],
-		admin:   "http://127.0.0.1:" + ports[1],
-		signals: make(chan os.Signal, 8),
-	}
-	gw.write(t, yaml)
-	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
-	a := &app{stdout: &gw.stdout, stderr: &gw.stderr, lookup: lookup, configPath: gw.file}
-	done := make(chan error, 1)
-	go func() { done <- a.serve(context.Background(), gw.signals) }()
+	gw := prepareHere(t, yaml)
+	gw.serve()
 	t.Cleanup(func() {
-		gw.signals <- syscall.SIGTERM
-		if err := <-done; err != nil {
+		if err := gw.stop(); err != nil {
 			t.Errorf("serve: %v", err)
 		}
 		if t.Failed() {
@@ -59,8 +46,8 @@ func serveHere(t *testing.T, yaml string) *servedGateway {
 	})
 	await(t, 10*time.Second, "the gateway to be ready", func() bool {
 		select {
-		case err := <-done:
-			done <- err
+		case err := <-gw.done:
+			gw.done <- err
 			t.Fatalf("serve: %v", err)
 		default:
 		}
@@ -68,6 +55,38 @@ func serveHere(t *testing.T, yaml string) *servedGateway {
 		return err == nil
 	})
 	return gw
+}
+
+// prepareHere is a gateway that does not serve yet.
+func prepareHere(t *testing.T, yaml string) *servedGateway {
+	t.Helper()
+	ports, err := unusedPorts(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gw := &servedGateway{
+		file:    filepath.Join(t.TempDir(), "gateway.yaml"),
+		url:     "http://127.0.0.1:" + ports[0],
+		admin:   "http://127.0.0.1:" + ports[1],
+		env:     map[string]string{"PORT": ports[0], "ADMIN": ports[1]},
+		signals: make(chan os.Signal, 8),
+		done:    make(chan error, 1),
+	}
+	gw.write(t, yaml)
+	return gw
+}
+
+func (gw *servedGateway) lookup(name string) (string, bool) { v, ok := gw.env[name]; return v, ok }
+
+// serve begins, or begins again after stop, with nothing in memory.
+func (gw *servedGateway) serve() {
+	a := &app{stdout: &gw.stdout, stderr: &gw.stderr, lookup: gw.lookup, configPath: gw.file}
+	go func() { gw.done <- a.serve(context.Background(), gw.signals) }()
+}
+
+func (gw *servedGateway) stop() error {
+	gw.signals <- syscall.SIGTERM
+	return <-gw.done
 }
 
 // write replaces the file in one step.
