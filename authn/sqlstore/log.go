@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,9 +28,33 @@ const (
 
 // Append returns once r is on the disk.
 func (s *Store) Append(ctx context.Context, r authn.Revocation) error {
-	_, err := s.exec(ctx, "append revocation", `INSERT INTO revocations (kind, issuer, id, generation, expires)
-		SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS BIGINT), CAST($5 AS BIGINT)`+s.engine.turn,
-		string(r.Kind), r.Issuer, r.ID, r.Generation, micros(r.Expires))
+	return s.add(ctx, "append revocation", []authn.Revocation{r})
+}
+
+// PutBack records what a database that was rolled back has lost. What several
+// gateways put back is there several times, until it expires.
+func (s *Store) PutBack(ctx context.Context, list []authn.Revocation) error {
+	for part := range slices.Chunk(list, authn.RevocationPage) {
+		if err := s.add(ctx, "put back revocations", part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) add(ctx context.Context, step string, list []authn.Revocation) error {
+	var values strings.Builder
+	var args []any
+	for i, r := range list {
+		if i > 0 {
+			values.WriteString(", ")
+		}
+		n := len(args)
+		fmt.Fprintf(&values, "(CAST($%d AS TEXT), CAST($%d AS TEXT), CAST($%d AS TEXT), CAST($%d AS BIGINT), CAST($%d AS BIGINT))", n+1, n+2, n+3, n+4, n+5)
+		args = append(args, string(r.Kind), r.Issuer, r.ID, r.Generation, micros(r.Expires))
+	}
+	_, err := s.exec(ctx, step, `INSERT INTO revocations (kind, issuer, id, generation, expires)
+		SELECT column1, column2, column3, column4, column5 FROM (VALUES `+values.String()+`) AS added`+s.engine.turn, args...)
 	if err != nil {
 		return err
 	}
@@ -43,11 +69,11 @@ func (s *Store) Append(ctx context.Context, r authn.Revocation) error {
 // Read returns what follows cursor, waiting up to wait for the first entry.
 // What this process appends it sees at once, what others do within pollEvery.
 //
-// If the entry that the cursor stands at is not there any more, the log is read
-// from its beginning: either the database was rolled back (a failover to a
-// standby that lagged, a restored backup), and numbers that were read already
-// are given a second time; or the reader was away until even that entry had
-// expired.
+// If the entry that the cursor stands at is not there any more, the error is
+// authn.ErrLogGap: either the database was rolled back (a failover to a standby
+// that lagged, a restored backup), numbers that were read already are given a
+// second time, and what was lost is to be put back; or the reader was away until
+// even that entry had expired.
 func (s *Store) Read(ctx context.Context, cursor string, wait time.Duration) ([]authn.Revocation, string, error) {
 	at, err := parsePosition(cursor)
 	if err != nil {
@@ -60,6 +86,9 @@ func (s *Store) Read(ctx context.Context, cursor string, wait time.Duration) ([]
 		entries, next, err := s.entries(ctx, at)
 		if ctx.Err() != nil {
 			return nil, "", ctx.Err()
+		}
+		if errors.Is(err, authn.ErrLogGap) {
+			return nil, "", err
 		}
 		if err != nil {
 			return nil, "", fmt.Errorf("read revocations: %w", s.explained(err))
@@ -141,7 +170,7 @@ func (s *Store) entries(ctx context.Context, at position) ([]authn.Revocation, p
 	}
 	if at != (position{}) {
 		if len(found) == 0 || found[0].at != at {
-			return s.entries(ctx, position{})
+			return nil, at, authn.ErrLogGap
 		}
 		found = found[1:]
 	}

@@ -55,7 +55,7 @@ func (s *Store) preparePostgres(url string) error {
 		// the lock comes before the number, and is held until the row can be
 		// seen. One statement and not a transaction of several, since a gateway
 		// that dies or hangs between two would hold up every logout everywhere.
-		turn:      ` FROM (SELECT pg_advisory_xact_lock(hashtext('gatehouse'), 2)) AS turn`,
+		turn:      `, (SELECT pg_advisory_xact_lock(hashtext('gatehouse'), 2)) AS turn`,
 		forUpdate: ` FOR UPDATE`,
 		patience:  postgresPatience,
 		fault:     faultOfPostgres,

@@ -269,6 +269,18 @@ func testRolledBack(t *testing.T, p *authntest.Postgres) {
 			return errors.Is(list.Check(ctx, &authn.Identity{Token: id}), authn.ErrInvalidToken)
 		})
 	}
+	// What is lost is put back, for gateways that start from now on.
+	await(t, 5*time.Second, "what was lost to be put back", func() bool {
+		fresh := authn.NewRevocationList(s, time.Now)
+		if err := fresh.Load(ctx); err != nil {
+			t.Fatal(err)
+		}
+		entries, _, _ := fresh.State()
+		return entries == 6
+	})
+	if n := list.Counts(); n.Losses != 1 || n.PutBack != 2 {
+		t.Errorf("counts %+v, want one loss and two entries put back", n)
+	}
 }
 
 func testConflicts(t *testing.T, p *authntest.Postgres) {

@@ -14,9 +14,9 @@ import (
 )
 
 var (
-	_ authn.UserStore     = (*Store)(nil)
-	_ authn.SessionStore  = (*Store)(nil)
-	_ authn.RevocationLog = (*Store)(nil)
+	_ authn.UserStore    = (*Store)(nil)
+	_ authn.SessionStore = (*Store)(nil)
+	_ authn.LossyLog     = (*Store)(nil)
 )
 
 // micros is how times are stored; the zero time is 0.
