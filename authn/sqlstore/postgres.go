@@ -200,6 +200,8 @@ func explainPostgres(err error) error {
 			why = "make the database, with createdb: "
 		case "42501":
 			why = "the user must own the database, or have CREATE on its schema: "
+		case "42P05", "26000": // statements of one connection are met on another
+			why = "a pooler in transaction mode stands between: add default_query_exec_mode=exec to the URL: "
 		case "53300":
 			why = "the server has no connection left; lower " + poolSizeKey + " in the URL or raise the server's max_connections: "
 		}
