@@ -45,6 +45,11 @@ func TestExitCodes(t *testing.T) {
 		{exitUsage, "explain GET nowhere --config " + good, ""},
 		{exitUsage, "explain GET / --user nobody --config " + good, ""},
 
+		{exitDone, "doctor --config " + good, ""},
+		{exitFailed, "doctor --config " + bad, ""},
+		{exitUsage, "doctor " + good, ""},
+		{exitUsage, "doctor --timeout 0s --config " + good, ""},
+
 		{exitDone, "schema", ""},
 		{exitUsage, "schema all", ""},
 

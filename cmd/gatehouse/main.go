@@ -135,6 +135,7 @@ func (a *app) rootCmd() *cobra.Command {
 		a.sessionCmd(),
 		a.tokenCmd(),
 		a.keyCmd(),
+		a.doctorCmd(),
 		a.healthcheckCmd(),
 		a.versionCmd(),
 	)
