@@ -177,7 +177,8 @@ func withoutOwnCookies(fields []string) []string {
 func withoutOwnSetCookies(fields []string) []string {
 	kept := fields[:0]
 	for _, field := range fields {
-		pair, _, _ := strings.Cut(field, ";")
+		// Nothing before the first ";" is no cookie, to whoever does not skip it.
+		pair, _, _ := strings.Cut(strings.TrimLeft(field, "; \t"), ";")
 		if !ownCookie(pair) {
 			kept = append(kept, field)
 		}
