@@ -215,7 +215,7 @@ func (s *Snapshot) matchReadings(d *Decision, method string) error {
 			return true
 		})
 	}
-	if !loc.odd && !loc.upper && !s.table.slashes {
+	if !loc.odd && !loc.upper && !s.table.slashes && !s.table.cased {
 		return nil // there is one reading
 	}
 	paths, err := readings(loc)

@@ -26,6 +26,7 @@ type table struct {
 	// slashes says that some route fits a path with, but not without, a final
 	// slash, or the other way round.
 	slashes bool
+	cased   bool // some route has a capital, which another case of it would miss
 
 	// folded is the same table with every literal segment folded. Routes that
 	// differ in case only share a place in it, so a look-up finds all of them.
@@ -56,6 +57,9 @@ func buildTable(routes []*Route, spell func(string) string) *table {
 	for _, rt := range routes {
 		t.root(rt.Host).add(rt, spell)
 		t.slashes = t.slashes || rt.pattern.here != rt.pattern.below
+		for _, part := range rt.pattern.segments {
+			t.cased = t.cased || !part.wild && fold(part.text) != part.text
+		}
 	}
 	slices.SortFunc(t.wild, func(a, b wildHost) int { return cmp.Compare(len(b.suffix), len(a.suffix)) })
 	return t
