@@ -70,7 +70,7 @@ func New(o Options) *Gateway {
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics("", "")
 	}
-	return &Gateway{log: o.Log, metrics: o.Metrics, unrouted: o.Metrics.route(""), transports: newTransports(),
+	return &Gateway{log: o.Log, metrics: o.Metrics, unrouted: o.Metrics.route(""), transports: newTransports(o.Log),
 		streams: &streams{watch: o.Watch, metrics: o.Metrics.streams, old: longAfter}}
 }
 

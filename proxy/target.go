@@ -3,10 +3,13 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // The schemes of a route's upstream:. h2c is HTTP/2 without TLS, as gRPC
@@ -116,6 +119,24 @@ func checkTarget(u *url.URL) error {
 }
 
 func unclear(r rune) bool { return r == '\\' || r < ' ' || r == 0x7f }
+
+// address is where to connect to over TCP.
+func (t target) address() string {
+	port := t.url.Port()
+	if port == "" {
+		port = map[string]string{schemeHTTP: "80", schemeHTTPS: "443"}[t.url.Scheme]
+	}
+	return net.JoinHostPort(t.name(), port)
+}
+
+// name is the host to connect to, as DNS and certificates spell it.
+func (t target) name() string {
+	name := t.url.Hostname()
+	if ascii, err := httpguts.PunycodeHostPort(name); err == nil {
+		return ascii
+	}
+	return name
+}
 
 // String is the upstream as the configuration names it.
 func (t target) String() string {

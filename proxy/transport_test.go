@@ -38,7 +38,7 @@ func upstreamRequest(t *testing.T, method, url string, body io.Reader) *http.Req
 }
 
 func openTransports(t *testing.T) *transports {
-	ts := newTransports()
+	ts := newTransports(slog.New(slog.DiscardHandler))
 	t.Cleanup(ts.Close)
 	return ts
 }
@@ -68,9 +68,16 @@ func rawUpstream(t *testing.T, serve func(net.Conn)) string {
 
 func TestTransportIgnoresEnvironment(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-	rt := openTransports(t).get(mustTarget(t, "http://app.example"), 0).(*transport)
-	if rt.Proxy != nil {
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+	ts := openTransports(t)
+	if ts.get(mustTarget(t, "h2c://app.example"), 0).(*multiplexed).Proxy != nil ||
+		ts.get(mustTarget(t, "https://app.example"), 0).(*negotiated).two.Proxy != nil {
 		t.Error("the transport has a Proxy, want nil")
+	}
+	// .invalid never resolves (RFC 6761, section 6.4): a proxy would be connected to all the same.
+	_, err := ts.get(mustTarget(t, "http://app.invalid"), 0).RoundTrip(upstreamRequest(t, "GET", "http://app.invalid", nil))
+	if lookup := new(net.DNSError); !errors.As(err, &lookup) {
+		t.Errorf("%v, want a failed lookup", err)
 	}
 }
 
@@ -334,7 +341,7 @@ func TestRetiredTransportKeepsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ts := newTransports()
+	ts := newTransports(slog.New(slog.DiscardHandler))
 	rt := ts.get(target, time.Second)
 	ts.retain(nil)
 	r, _ := http.NewRequest("GET", server.URL, nil)
