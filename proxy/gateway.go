@@ -70,7 +70,9 @@ func New(o Options) *Gateway {
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics("", "")
 	}
-	return &Gateway{log: o.Log, metrics: o.Metrics, unrouted: o.Metrics.route(""), transports: newTransports(o.Log),
+	ts := newTransports(o.Log)
+	o.Metrics.connections(ts)
+	return &Gateway{log: o.Log, metrics: o.Metrics, unrouted: o.Metrics.route(""), transports: ts,
 		streams: &streams{watch: o.Watch, metrics: o.Metrics.streams, old: longAfter}}
 }
 

@@ -315,3 +315,31 @@ func TestUpgradedConnection(t *testing.T) {
 		t.Errorf("%d connections are open", open)
 	}
 }
+
+// TestConnectionMetrics: those of one upstream count together.
+func TestConnectionMetrics(t *testing.T) {
+	b := newIdleBed(t)
+	m := NewMetrics("", "")
+	ts := newTransports(slog.New(slog.DiscardHandler))
+	m.connections(ts)
+	target := mustTarget(t, b.url)
+	unix := mustTarget(t, "unix:/run/app.sock")
+	ts.get(unix, 0)
+	for _, timeout := range []time.Duration{time.Minute, time.Hour} {
+		b.rt = ts.get(target, timeout).(*h1Transport)
+		b.call(t, "GET", nil)
+		b.call(t, "GET", nil)
+	}
+	res, err := b.rt.RoundTrip(upstreamRequest(t, "GET", b.url, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSeries(t, m,
+		fmt.Sprintf(`gatehouse_upstream_connections{state="active",upstream=%q} 1`, b.url),
+		fmt.Sprintf(`gatehouse_upstream_connections{state="idle",upstream=%q} 1`, b.url),
+		fmt.Sprintf(`gatehouse_upstream_connects_total{upstream=%q} 2`, b.url),
+		`gatehouse_upstream_connections{state="active",upstream="unix:/run/app.sock"} 0`)
+	res.Body.Close()
+	ts.retain(map[transportKey]bool{unix.key(0): true})
+	wantSeries(t, m, fmt.Sprintf(`-gatehouse_upstream_connections{state="idle",upstream=%q}`, b.url))
+}

@@ -56,6 +56,7 @@ type Metrics struct {
 
 	revocations     atomic.Pointer[func() int]
 	showRevocations sync.Once
+	showConnections sync.Once
 
 	mu     sync.Mutex
 	routes map[string]*routeMetrics
