@@ -88,10 +88,12 @@ func (l *lineWriter) Write(record []byte) (int, error) {
 
 func escapeLine(record []byte) []byte {
 	body := bytes.TrimSuffix(record, []byte("\n"))
-	if !bytes.ContainsFunc(body, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return record
+	for _, c := range body {
+		if c < ' ' || c > '~' {
+			return append(printableJSON(body), '\n')
+		}
 	}
-	return append(printableJSON(body), '\n')
+	return record
 }
 
 // redirectStandardLog sends what libraries print with package log to our log.

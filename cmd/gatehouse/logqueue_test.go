@@ -56,3 +56,32 @@ func TestLogQueueEnds(t *testing.T) {
 	_, _ = q.Write([]byte("line\n"))
 	q.close()
 }
+
+// countedWrites is how many Writes there were.
+type countedWrites struct {
+	lockedBuffer
+	writes int
+}
+
+func (w *countedWrites) Write(p []byte) (int, error) {
+	w.writes++ // one goroutine writes
+	return w.lockedBuffer.Write(p)
+}
+
+// Lines that come together are written together, in order and each once.
+func TestLogQueueGathers(t *testing.T) {
+	var out countedWrites
+	q := newLogQueue(&out)
+	var want strings.Builder
+	for i := range 1000 {
+		line := strings.Repeat("x", i%7) + "\n"
+		want.WriteString(line)
+		if _, err := io.WriteString(q, line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q.close()
+	if out.writes > 500 || out.String() != want.String() {
+		t.Errorf("%d writes of %d bytes, want few of %d", out.writes, len(out.String()), want.Len())
+	}
+}
