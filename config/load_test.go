@@ -58,7 +58,7 @@ func TestLoadMinimal(t *testing.T) {
 	rt.Name, rt.Pos = "/", Position{want.Path, 2, 5}
 	rt.Upstream = []Upstream{{URL: "http://127.0.0.1:3000", Weight: 1}}
 	want.Routes = []Route{rt}
-	want.Warnings, want.positions, want.raws = c.Warnings, c.positions, c.raws
+	want.Warnings, want.positions, want.raws, want.expanded = c.Warnings, c.positions, c.raws, c.expanded
 	equal(t, "Load(minimal)", c, want)
 	equal(t, "warnings", texts(c.Warnings), `registration is open, so anybody can pass "access: authenticated"`)
 	equal(t, "HTTPS", c.HTTPS(), false)

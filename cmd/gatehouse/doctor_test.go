@@ -26,8 +26,8 @@ func parseWhole(t *testing.T, yaml string) *config.Config {
 	return cfg
 }
 
-// told is what doctor says of one upstream.
-func told(t *testing.T, yaml string, change ...func(*doctor)) []finding {
+// findingsOf is what doctor says of one upstream.
+func findingsOf(t *testing.T, yaml string, change ...func(*doctor)) []finding {
 	t.Helper()
 	d := doctor{cfg: parseWhole(t, yaml), timeout: 10 * time.Second, addresses: func() ([]net.IP, error) { return nil, nil }}
 	for _, f := range change {
@@ -95,7 +95,7 @@ func TestDoctorTellsBelievers(t *testing.T) {
 			yaml := func(host string) string {
 				return fmt.Sprintf("%sroutes: [{path: /, upstream: \"http://%s\", set_headers: {X-App-Key: hunter2}}]\n", c.config, host)
 			}
-			got := told(t, yaml(app))
+			got := findingsOf(t, yaml(app))
 			if len(got) != 1 || got[0].Level != c.level || !strings.Contains(got[0].Text, c.text) {
 				t.Errorf("%+v, want %s: …%s…", got, c.level, c.text)
 			}
@@ -125,12 +125,12 @@ func TestDoctorElsewhere(t *testing.T) {
 	at := func(d *doctor) {
 		d.addresses = func() ([]net.IP, error) { return []net.IP{net.IPv4(127, 0, 0, 2)}, nil }
 	}
-	got := told(t, yaml, at)
+	got := findingsOf(t, yaml, at)
 	if len(got) != 2 || got[1].Level != levelWrong || !strings.Contains(got[1].Text, "around the gateway, at 127.0.0.2:"+port+"; believes forged headers") {
 		t.Errorf("listening on every address: %+v", got)
 	}
 	second.Close()
-	if got := told(t, yaml, at); len(got) != 1 || got[0].Level != levelNote {
+	if got := findingsOf(t, yaml, at); len(got) != 1 || got[0].Level != levelNote {
 		t.Errorf("on the loopback only: %+v", got)
 	}
 
@@ -143,7 +143,7 @@ func TestDoctorElsewhere(t *testing.T) {
 	if len(d.findings) != 1 || d.findings[0].Level != levelWrong || d.findings[0].Hint == "" {
 		t.Errorf("elsewhere: %+v", d.findings)
 	}
-	if got := told(t, "routes: [{path: /, upstream: \"http://app.invalid:1\"}]\n", func(d *doctor) { d.private = []string{"app.invalid"} }); len(got) != 1 || got[0].Level != levelUnknown {
+	if got := findingsOf(t, "routes: [{path: /, upstream: \"http://app.invalid:1\"}]\n", func(d *doctor) { d.private = []string{"app.invalid"} }); len(got) != 1 || got[0].Level != levelUnknown {
 		t.Errorf("nowhere: %+v", got)
 	}
 }
@@ -163,7 +163,7 @@ func TestDoctorDoesNotWaitForEver(t *testing.T) {
 		}
 	})
 	yaml := fmt.Sprintf("routes:\n  - {path: /, upstream: \"http://%s\"}\n  - {path: /b, upstream: \"http://%s/x\"}\n  - {path: /c, upstream: \"echo:\"}\n", l.Addr(), endless)
-	got := told(t, yaml, func(d *doctor) { d.timeout = 100 * time.Millisecond })
+	got := findingsOf(t, yaml, func(d *doctor) { d.timeout = 100 * time.Millisecond })
 	if len(got) != 3 || got[0].Level != levelUnknown || got[1].Level != levelUnknown || !strings.Contains(got[2].Text, "skipped") {
 		t.Errorf("%+v", got)
 	}

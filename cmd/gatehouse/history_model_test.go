@@ -49,12 +49,12 @@ type historySession struct {
 type historyToken struct {
 	session *historySession
 	text    string
-	uses    []use
+	uses    []tokenUse
 }
 
-// A use is a request with a token that was answered: accepted, or refused as
+// A tokenUse is a request with a token that was answered: accepted, or refused as
 // revoked.
-type use struct {
+type tokenUse struct {
 	span
 	gateway  int
 	accepted bool
@@ -166,7 +166,7 @@ func (h *history) views() map[string]view {
 var registerModel = porcupine.Model{
 	Init: func() any { return true },
 	Step: func(live, input, _ any) (bool, any) {
-		switch u, used := input.(use); {
+		switch u, used := input.(tokenUse); {
 		case !used:
 			return true, false // revoked
 		default:
