@@ -169,7 +169,7 @@ func (c *historyClient) useAt(token *historyToken, g int) (status int) {
 	case 200, 401:
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		token.uses = append(token.uses, use{s, g, status == 200})
+		token.uses = append(token.uses, tokenUse{s, g, status == 200})
 	case 0, 503: // no verdict
 	default:
 		c.t.Errorf("gateway %d answers a request with %d %s", g, status, answer)
