@@ -72,6 +72,10 @@ var hostileClasses = []hostileClass{
 	{"paths", "B. Paths, methods, hosts and routes", pathCases},
 	{"framing", "C. Framing and smuggling", framingCases},
 	{"tokens", "D. Tokens", tokenCases},
+	{"login", "E. Login, registration, cookies and browsers", loginCases},
+	{"revocation", "F. Revocation and Redis", revocationCases},
+	{"upstream", "G. Upstreams, floods and streams", upstreamCases},
+	{"operation", "H. Configuration and operation", operationCases},
 }
 
 // A hostile is one case: a row of the table.
