@@ -20,9 +20,9 @@ import (
 // the clock, for whatever else there may be on the way. It is the clock of the
 // thread, which stands still while the machine does something else.
 //
-// In each round every kind of account is tried three times, in random order, so
+// In each round every kind of account is tried twice, in random order, so
 // that whatever the machine does meanwhile hits all kinds alike; the shortest
-// time is the one with the least of it. What counts is only in how many rounds one kind took 7 % longer, or shorter, than an ordinary
+// time is the one with the least of it. What counts is only in how many rounds one kind took 5 % longer, or shorter, than an ordinary
 // account: in at most half of them if the medians differ by less, whatever the
 // machine's speed and the distribution. By chance alone it is limit or more
 // with probability below 1e-7 (Hoeffding: exp(-2·rounds·(limit/rounds - 1/2)²)),
@@ -33,9 +33,9 @@ import (
 func TestLoginTime(t *testing.T) {
 	const (
 		cost   = bcrypt.MinCost
-		rounds = 40
-		tries  = 3
-		margin = 1.07
+		rounds = 100
+		tries  = 2
+		margin = 1.05
 	)
 	limit := int(math.Ceil(rounds * (0.5 + math.Sqrt(math.Log(1e7)/(2*rounds)))))
 
