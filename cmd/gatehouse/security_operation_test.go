@@ -21,7 +21,7 @@ func revocationCases(*hostileBed) []hostile {
 		heldBy(182, "revocations that end before their token", "authn.TestRevocationOutlivesEveryToken", "authn.TestRaisedLeeway"),
 		heldBy(184, "a revoked token in another encoding", "authn.TestSecondSignatureIsTheSameToken", "authn.TestVerifyForm"),
 		heldBy(185, "tokens without a `jti`, with another's, of another issuer", "authn.TestLogoutOfTrustedIssuer", "authn/endpoints.TestRevokeAccessToken"),
-		heldBy(187, "a logout while 1,000 requests are in flight", "authn/redisstore.TestHistory", "proxy.TestHundredsEndAtOnce"),
+		heldBy(187, "a logout while 1,000 requests are in flight", "cmd/gatehouse.TestHistory", "proxy.TestHundredsEndAtOnce"),
 		heldBy(188, "how long a revoked token is taken", "authn/redisstore.TestGap", "authn.TestFollow"),
 		heldBy(190, "a refresh after, and during, a logout", "authn.TestSignOutOverlaps", "authn.TestLogout"),
 		heldBy(191, "a password is changed, a user disabled or deleted", "authn.TestChangePassword", "authn.TestOperatorChanges", "authn.TestSetRolesOverlapsRefresh"),

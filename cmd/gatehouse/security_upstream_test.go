@@ -106,10 +106,10 @@ func upstreamCases(b *hostileBed) []hostile {
 		spoken(0, "heads without end, 10,000 header lines, lines of 300 kB", "", "502", "HTTP/1.1 200 OK\n"+strings.Repeat("X-A: "+strings.Repeat("a", 1000)+"\n", 400), ok+strings.Repeat("X-"+strings.Repeat("a", 40)+": b\n", 10000)+"\nok", ok+"X: "+strings.Repeat("a", 300<<10)+"\n\nok",
 			"HTTP/1.1 200 "+strings.Repeat("a", 300<<10)+"\n\n"),
 		spoken(0, "header lines that are none", "", "502", with("X", ": a", "X\x00: a", "\xffX: a", "Set-Cookie\t: __Host-gatehouse=evil")...),
-		spoken(0, "spaces in and around header names", "that header is dropped", "200", with("X-Theirs : theirs", "X Theirs: theirs", "Set-Cookie : __Host-gatehouse=evil", "X-Request-Id : theirs", "Strict-Transport-Security : max-age=0")...),
+		spoken(0, "spaces in and around header names", "", "502", with("X-Theirs : theirs", "X Theirs: theirs", "Set-Cookie : __Host-gatehouse=evil", "X-Request-Id : theirs", "Strict-Transport-Security : max-age=0")...),
 		spoken(0, "lengths that contradict each other", "", "502", "HTTP/1.1 200 OK\nContent-Length: 2\nContent-Length: 3\n\nok", "HTTP/1.1 200 OK\nContent-Length: -1\n\nok", "HTTP/1.1 200 OK\nContent-Length: x\n\nok", "HTTP/1.1 200 OK\nContent-Length: 2, 3\n\nok",
 			"HTTP/1.1 200 OK\nTransfer-Encoding: gzip, chunked\n\n0\n\n", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked\n\n0\n\n", "HTTP/1.1 200 OK\nContent-Length: 9223372036854775808\n\nok"),
-		spoken(0, "a length beside chunks", "framed anew", "200", ok+"Transfer-Encoding: chunked\n\n2\nok\n0\n\n"),
+		spoken(0, "a length beside chunks", "", "502", ok+"Transfer-Encoding: chunked\n\n2\nok\n0\n\n"),
 		spoken(0, "response splitting: CR inside a value", "", "502", with("X: a\rX-Request-Id: b", "Location: /\r\r", "X: a\r\tb")...),
 		spoken(97, "a second answer behind the first", "it is dropped with the connection", "200", okBody+"HTTP/1.1 200 OK\nContent-Length: 8\n\nsmuggled", ok+"\nok\n\nHTTP/1.1 400 smuggled\n\n", "HTTP/1.1 204 No Content\n\nsmuggled"[:0]+okBody+"\x00smuggled"),
 		spoken(0, "a body where there is none", "it is dropped with the connection", "204", "HTTP/1.1 204 No Content\n\nsmuggled", "HTTP/1.1 204 No Content\nContent-Length: 8\n\nsmuggled"),
@@ -162,13 +162,13 @@ func endlessHints(t *testing.T, b *hostileBed) string {
 	})
 	for way, gw := range b.gateways() {
 		rep := b.say(t, gw, get1("/public/slow/a")+marker)
-		rep.harmless(t, way, "504")
+		rep.harmless(t, way, "502")
 		if len(rep.hints) > 20 {
 			t.Errorf("%s: %d hints", way, len(rep.hints))
 		}
 	}
 	b.app.take(t)
-	return "refused with 504 when the route's timeout is over, after 20 of them (2 times)"
+	return "refused with 502, after 20 of them (2 times)"
 }
 
 // rapidReset, and then an honest request on another connection.
