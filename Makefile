@@ -2,12 +2,20 @@
 
 GO      ?= go
 FUZZTIME ?= 10s
-# What the end-to-end tests start, from the distribution's packages.
-PROGRAMS := radicale prometheus htpasswd curl postgres redis-server redis-sentinel redis-cli
-PACKAGES := radicale prometheus apache2-utils curl ca-certificates postgresql redis-server redis-sentinel redis-tools
+# What the end-to-end tests start, and the distribution's package of each.
+PROGRAMS := radicale:radicale prometheus:prometheus htpasswd:apache2-utils curl:curl \
+	postgres:postgresql redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools \
+	chromium:chromium npm:npm
+# What else they need: nothing would be on the pages without a font.
+PACKAGES := ca-certificates fonts-dejavu-core
+# axe-core tells what keeps people out of a page. It lies in the user's cache.
+AXE_VERSION := 4.14.1
+AXE_SHA256  := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
+AXE         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gatehouse/axe-core-$(AXE_VERSION).js
+export GATEHOUSE_AXE ?= $(AXE)
 
 .DEFAULT_GOAL := build
-.PHONY: run test security lint check bench fuzz exhaust build setup
+.PHONY: run test security lint check bench fuzz exhaust build setup packages
 
 run:
 	$(GO) run ./cmd/gatehouse
@@ -69,11 +77,15 @@ EXHAUST ?= 15s
 exhaust:
 	GATEHOUSE_EXHAUST=$(EXHAUST) $(GO) test -count=1 -timeout 60m -run '^TestExhaustion$$' -v ./cmd/gatehouse | grep -E '^\||^ *---|exhaust_test.go|FAIL'
 
-# Installs what the tests start and this machine lacks. The packages would
-# start services of their own: policy-rc.d is Debian's way to say no.
-setup:
+# Installs what the tests start and this machine lacks.
+setup: packages $(AXE)
+
+# The packages would start services of their own: policy-rc.d is Debian's way to
+# say no.
+packages:
 	@for d in /usr/lib/postgresql/*/bin; do PATH="$$PATH:$$d"; done; \
-	missing=; for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	missing=; packages=; for p in $(PROGRAMS); do \
+		command -v $${p%:*} >/dev/null || { missing="$$missing $${p%:*}"; packages="$$packages $${p#*:}"; }; done; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 		echo "not installed:$$missing; the tests that need them are skipped (as root on Debian: make setup)" >&2; exit 0; fi; \
@@ -81,4 +93,12 @@ setup:
 	if [ ! -e $$policy ]; then \
 		printf '#!/bin/sh\nexit 101\n' >$$policy; chmod +x $$policy; trap "rm -f $$policy" EXIT; fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
-	apt-get update -q </dev/null && apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends $(PACKAGES) </dev/null
+	apt-get update -q </dev/null && apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends $$packages $(PACKAGES) </dev/null
+
+$(AXE): | packages
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && \
+	if ! npm pack --silent axe-core@$(AXE_VERSION) >/dev/null; then \
+		echo "no axe-core $(AXE_VERSION); the test that needs it is skipped" >&2; exit 0; fi; \
+	tar -xzf axe-core-$(AXE_VERSION).tgz package/axe.min.js && \
+	echo "$(AXE_SHA256)  package/axe.min.js" | sha256sum --check --quiet && \
+	mkdir -p $(@D) && mv package/axe.min.js $@
