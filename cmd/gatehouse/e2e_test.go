@@ -43,15 +43,27 @@ func TestEndToEnd(t *testing.T) {
 
 const goodPassword = "correct horse battery staple"
 
-// Radicale knows its users by X-Remote-User alone.
-func testRadicale(t *testing.T, bin string) {
+// startRadicale is the example's gateway in front of Radicale, with more in its
+// configuration.
+func startRadicale(t *testing.T, bin, more string) *liveGateway {
+	t.Helper()
 	radicale := need(t, "radicale")
 	port := freePorts(t, 1)[0]
 	dir := copyExample(t, "radicale", "127.0.0.1:5232", "127.0.0.1:"+port)
+	appendTo(t, filepath.Join(dir, "gateway.yaml"), more)
 	app := startIn(t, dir, nil, radicale, "--config", filepath.Join(dir, "config"))
 	app.awaitAnswer(t, "http://127.0.0.1:"+port+"/")
-	gw := startGateway(t, bin, dir)
+	return startGateway(t, bin, dir)
+}
 
+func appendTo(t *testing.T, file, text string) {
+	t.Helper()
+	writeFile(t, file, readFile(t, file)+"\n"+text+"\n")
+}
+
+// Radicale knows its users by X-Remote-User alone.
+func testRadicale(t *testing.T, bin string) {
+	gw := startRadicale(t, bin, "")
 	ann := gw.register(t, "ann@example.com")
 	bob := gw.register(t, "bob@example.com")
 	const calendar = "/ann@example.com/holidays/"
@@ -114,19 +126,28 @@ func testRadicale(t *testing.T, bin string) {
 	bob.want(t, 207, "PROPFIND", "/bob@example.com/", "")
 }
 
-// Prometheus has no users at all: roles keep its pages and its API apart.
-func testPrometheus(t *testing.T, bin string) {
+// startPrometheus is the example's gateway in front of Prometheus, with more in
+// its configuration, an operator ann and a developer bob.
+func startPrometheus(t *testing.T, bin, more string) *liveGateway {
+	t.Helper()
 	prometheus := need(t, "prometheus")
 	ports := freePorts(t, 3)
 	app, public, admin := ports[0], ports[1], ports[2]
 	dir := copyExample(t, "prometheus",
 		"127.0.0.1:9090", "127.0.0.1:"+app, "127.0.0.1:9901", "127.0.0.1:"+admin, "scrape_interval: 15s", "scrape_interval: 1s")
+	appendTo(t, filepath.Join(dir, "gateway.yaml"), more)
 	startIn(t, dir, nil, prometheus, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+t.TempDir(),
 		"--web.listen-address=127.0.0.1:"+app, "--web.external-url=http://127.0.0.1:"+public+"/prometheus/", "--web.route-prefix=/prometheus/").
 		awaitAnswer(t, "http://127.0.0.1:"+app+"/prometheus/-/ready")
 	gw := startGatewayAt(t, bin, dir, public, admin)
 	gw.cli(t, goodPassword+"\n", "user", "add", "ann@example.com", "--roles", "dev,ops")
 	gw.cli(t, goodPassword+"\n", "user", "add", "bob@example.com", "--roles", "dev")
+	return gw
+}
+
+// Prometheus has no users at all: roles keep its pages and its API apart.
+func testPrometheus(t *testing.T, bin string) {
+	gw := startPrometheus(t, bin, "")
 	ann, bob, nobody := gw.login(t, "ann@example.com"), gw.login(t, "bob@example.com"), gw.visitor()
 
 	const query = "/prometheus/api/v1/query?query=vector(42)"

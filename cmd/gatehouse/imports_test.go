@@ -53,6 +53,7 @@ var homes = map[string][]string{
 	"golang.org/x/term":               {"cmd/gatehouse"},
 	"golang.org/x/sys":                {"cmd/gatehouse", "authn"},
 	"github.com/coder/websocket":      {}, // tests only
+	"github.com/chromedp":             {}, // tests only
 	"github.com/rogpeppe/go-internal": {}, // tests only
 	"github.com/anishathalye":         {}, // tests only
 }
