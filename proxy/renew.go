@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -171,6 +172,7 @@ func keepPrivate(h http.Header) {
 		if strings.Contains(line, `"`) {
 			// no-cache="a, b" or private="a", whose commas are not ours.
 			directives = append(directives, "no-cache")
+			noStore = noStore || noStoreBare.MatchString(quotedText.ReplaceAllString(line, ""))
 			continue
 		}
 		for d := range strings.SplitSeq(line, ",") {
@@ -186,8 +188,10 @@ func keepPrivate(h http.Header) {
 		}
 	}
 	for name := range h {
-		// RFC 9213 and what came before it: orders to CDNs alone.
-		if lower := strings.ToLower(name); lower == "surrogate-control" || strings.HasSuffix(lower, "-cache-control") {
+		// RFC 9213 and what came before it: orders to CDNs and other caches alone,
+		// which go before Cache-Control there.
+		switch lower := strings.ToLower(name); {
+		case lower == "surrogate-control", lower == "edge-control", lower == "x-accel-expires", strings.HasSuffix(lower, "-cache-control"):
 			delete(h, name)
 		}
 	}
@@ -196,6 +200,12 @@ func keepPrivate(h http.Header) {
 	}
 	h["Cache-Control"] = []string{strings.Join(directives, ", ")}
 }
+
+// In a line with quotes, no-store stands outside of them.
+var (
+	quotedText  = regexp.MustCompile(`"(?:[^"\\]|\\.)*"?`)
+	noStoreBare = regexp.MustCompile(`(?i)(?:^|,)[ \t]*no-store[ \t]*(?:,|$)`)
+)
 
 // newRenewals are the counters of what became of refreshes on the way.
 func newRenewals(r prometheus.Registerer) (counters [renewals]prometheus.Counter) {

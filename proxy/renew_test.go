@@ -373,8 +373,13 @@ func TestKeepPrivate(t *testing.T) {
 		`private="set-cookie", max-age=5`:   "private, no-cache",
 		`no-cache="a, public", public, x=1`: "private, no-cache",
 		"public,NO-STORE":                   "public,NO-STORE",
+		`no-cache="a", no-store`:            `no-cache="a", no-store`,
+		`No-Store,private="a\"b"`:           `No-Store,private="a\"b"`,
+		`private="a, no-store ,b"`:          "private, no-cache",
+		`x="\", no-store, "`:                "private, no-cache",
 	} {
-		h := http.Header{"Cache-Control": {given}, "Cloudflare-Cdn-Cache-Control": {"public"}, "X-Own": {"1"}}
+		h := http.Header{"Cache-Control": {given}, "Cloudflare-Cdn-Cache-Control": {"public"},
+			"X-Accel-Expires": {"60"}, "Edge-Control": {"max-age=60"}, "X-Own": {"1"}}
 		keepPrivate(h)
 		if got := h.Get("Cache-Control"); got != want || len(h) != 2 {
 			t.Errorf("keepPrivate(%q) = %q, want %q; %v", given, got, want, h)
