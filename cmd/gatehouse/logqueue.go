@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"sync"
 	"time"
@@ -88,8 +89,11 @@ func (q *logQueue) run() {
 		q.mu.Lock()
 		lines, q.waiting, q.writing = q.waiting, lines[:0], true
 		q.mu.Unlock()
-		_, _ = q.w.Write(lines) // there is nowhere to say that the log cannot be written
+		n, err := q.w.Write(lines)
 		q.mu.Lock()
+		if err != nil { // there is nowhere to say that the log cannot be written
+			q.dropped += int64(bytes.Count(lines[n:], []byte("\n")))
+		}
 		q.writing = false
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -84,4 +85,27 @@ func TestLogQueueGathers(t *testing.T) {
 	if out.writes > 500 || out.String() != want.String() {
 		t.Errorf("%d writes of %d bytes, want few of %d", out.writes, len(out.String()), want.Len())
 	}
+}
+
+// A log collector that ends does not end the gateway.
+func TestLogReaderGone(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	b := startBed(t, buildAsShipped(t), attack{}, w)
+	w.Close()
+	if err := b.once(b.client); err != nil {
+		t.Error(err)
+	}
+	await(t, 10*time.Second, "lines that are counted", func() bool {
+		res, err := b.client.Get(b.admin + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		return err == nil && !strings.Contains(string(text), "gatehouse_log_lines_dropped_total 0\n")
+	})
 }

@@ -33,6 +33,8 @@ that does not load or fails its own tests leaves the running one in place.`,
 			signals := make(chan os.Signal, 8)
 			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer signal.Stop(signals)
+			// Without this a log collector that ends would end the gateway with it.
+			signal.Ignore(syscall.SIGPIPE)
 			return a.serve(cmd.Context(), signals)
 		},
 	}
