@@ -54,7 +54,10 @@ check: build examples/tls/cert.pem
 		out=$$(./bin/gatehouse check --config "$$file" 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }; \
 	done
 
+# What a request costs beside a bare ReverseProxy, compared with the figures in
+# cmd/loadtest; then each part by itself. `go run ./cmd/loadtest -help` has more.
 bench:
+	$(GO) run ./cmd/loadtest -short -compare
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # Each fuzz target by itself, FUZZTIME long: `go test -fuzz` takes only one. Its
