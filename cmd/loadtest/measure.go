@@ -31,6 +31,7 @@ type result struct {
 	worst  float64 // ratio, of the worst round
 	loaded int     // bytes resident after the last turn
 	each   int     // bytes per idle connection; 0: not measured
+	failed bool    // some turn did
 }
 
 // run gives everybody a turn in every round. Each round begins with another
@@ -40,18 +41,35 @@ func (b *bench) run(ctx context.Context, entered []*contender) ([]*result, error
 	for _, c := range entered {
 		results = append(results, &result{contender: c})
 	}
+	// Who fails once gets no figure at all, and the others go on.
+	failed := func(r *result, err error) error {
+		if ctx.Err() != nil || r.name == bareName {
+			return fmt.Errorf("%s: %w", r.name, err)
+		}
+		fmt.Fprintf(b.log, "%s: no figure: %v\n", r.name, err)
+		r.failed = true
+		return nil
+	}
 	for _, r := range results { // caches, connections, the size of the heap
 		if _, err := b.turn(ctx, r.contender, b.connections, 0, r.path, min(b.duration, time.Second)); err != nil {
-			return nil, fmt.Errorf("%s: %w", r.name, err)
+			if err := failed(r, err); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for round := range b.rounds {
 		var inRound []*result
 		for i := range results {
 			r := results[(i+round)%len(results)]
+			if r.failed {
+				continue
+			}
 			t, err := b.turn(ctx, r.contender, b.connections, 0, r.path, b.duration)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", r.name, err)
+				if err := failed(r, err); err != nil {
+					return nil, err
+				}
+				continue
 			}
 			r.turns = append(r.turns, t)
 			inRound = append(inRound, r)
@@ -59,6 +77,7 @@ func (b *bench) run(ctx context.Context, entered []*contender) ([]*result, error
 		}
 		setRatios(inRound)
 	}
+	results = slices.DeleteFunc(results, func(r *result) bool { return r.failed })
 	if b.profile != "" {
 		if err := b.profiles(ctx, entered); err != nil {
 			return nil, err
