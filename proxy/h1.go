@@ -12,7 +12,8 @@ import (
 // h1Transport is an http.RoundTripper for upstreams that speak HTTP/1.1, over
 // TCP, unix sockets and TLS.
 //
-//	h1write.go   the request: its head, and what sends its body
+//	h1write.go   the head of a request
+//	h1upload.go  its body, sent while the answer is awaited
 //	h1read.go    the head of an answer, in its one spelling
 //	h1frame.go   where an answer ends
 //	h1body.go    the answer's body, or the connection of a 101
@@ -30,8 +31,8 @@ import (
 // closes the connection, which wakes whoever waits for it.
 //
 // Nobody reads from an idle connection, so what has come in the meantime is
-// looked for before it is used again (h1Conn.quiet), for less than a
-// microsecond.
+// looked for before it is used again (h1Conn.quiet): one system call that does
+// not wait.
 //
 // It is stricter than http.Transport about answers that two readers could
 // understand in two ways; h1read.go and h1frame.go say where. It does not look for

@@ -22,6 +22,7 @@ type h1Conn struct {
 	wire      *wire
 	in        *bufio.Reader // nil while idle
 	reused    bool
+	once      bool // it was made for an upgrade: it cannot tell whether the upstream speaks HTTP/2
 	limited   bool // a deadline is set
 	idleSince time.Time
 	one       [1]byte
@@ -91,7 +92,7 @@ func (t *h1Transport) connector(dial func(context.Context) (net.Conn, error), co
 			return c, nil
 		}
 		offer := config
-		if upgrade { // HTTP/2 has no upgrades
+		if c.once = upgrade; upgrade { // HTTP/2 has no upgrades
 			offer = config.Clone()
 			offer.NextProtos = []string{"http/1.1"}
 		}
@@ -251,7 +252,7 @@ func (x *h1Exchange) leave(reusable bool) {
 	}
 	c := x.conn
 	// A watch that cannot be ended any more is closing the connection.
-	alive := (x.unwatch == nil || x.unwatch()) && !x.spoilt.Load()
+	alive := (x.unwatch == nil || x.unwatch()) && !x.spoilt.Load() && !c.once
 	switch {
 	case !alive: // somebody may still be reading
 		c.close()

@@ -289,7 +289,7 @@ func TestUpgradedConnection(t *testing.T) {
 		sent, _ := io.ReadAll(in)
 		fmt.Fprintf(c, "and late: %s", sent)
 	})
-	rt := openTransports(t).get(mustTarget(t, up), 100*time.Millisecond).(*h1Transport)
+	rt := openTransports(t).get(mustTarget(t, up), time.Second).(*h1Transport)
 	ctx, cancel := context.WithCancel(t.Context())
 	r := upstreamRequest(t, "GET", up, nil).WithContext(ctx)
 	r.Header.Set("Connection", "Upgrade")
@@ -300,7 +300,7 @@ func TestUpgradedConnection(t *testing.T) {
 	}
 	cancel() // the caller's from now on
 	conn := res.Body.(io.ReadWriteCloser)
-	time.Sleep(200 * time.Millisecond) // no timeout for the header holds any more
+	time.Sleep(1200 * time.Millisecond) // no timeout for the header holds any more
 	if _, err := io.WriteString(conn, "hello"); err != nil {
 		t.Fatal(err)
 	}

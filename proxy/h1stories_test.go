@@ -133,7 +133,8 @@ func (b *conformBed) once(f func(c net.Conn, in *bufio.Reader)) {
 
 // TestConformStories are those in which time matters.
 func TestConformStories(t *testing.T) {
-	short := 300 * time.Millisecond
+	// short runs out in the story, long must not before its answer comes.
+	short, long := 300*time.Millisecond, time.Second
 	conform(t, []story{
 		{name: "an answer before the body is sent", play: func(b *conformBed) {
 			b.serve(func(c net.Conn, in *bufio.Reader, _ int) {
@@ -224,10 +225,10 @@ func TestConformStories(t *testing.T) {
 			})
 			b.do(b.request("GET", "/", nil))
 		}},
-		{name: "the body may take longer than the header", timeout: short, play: func(b *conformBed) {
+		{name: "the body may take longer than the header", timeout: long, play: func(b *conformBed) {
 			b.once(func(c net.Conn, in *bufio.Reader) {
 				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
-				time.Sleep(2 * short)
+				time.Sleep(2 * long)
 				io.WriteString(c, "late")
 				b.readRequest(in)
 				io.WriteString(c, good)
@@ -235,10 +236,10 @@ func TestConformStories(t *testing.T) {
 			b.do(b.request("GET", "/", nil))
 			b.do(b.request("GET", "/next", nil))
 		}},
-		{name: "a kept connection may lie idle for longer than the timeout", timeout: short, play: func(b *conformBed) {
+		{name: "a kept connection may lie idle for longer than the timeout", timeout: long, play: func(b *conformBed) {
 			b.answers(good, good)
 			b.do(b.request("GET", "/", nil))
-			time.Sleep(2 * short)
+			time.Sleep(2 * long)
 			b.do(b.request("POST", "/", nil))
 		}},
 		{name: "cancelled while waiting", play: func(b *conformBed) {

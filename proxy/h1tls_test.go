@@ -78,9 +78,9 @@ func TestNegotiated(t *testing.T) {
 	if got := one.conns.Load(); got != 1 {
 		t.Errorf("HTTP/1.1: %d connections for three requests, want 1", got)
 	}
-	// One to learn what it speaks, one for HTTP/2, one for upgrades.
-	if got := two.conns.Load(); got != 3 {
-		t.Errorf("HTTP/2: %d connections, want 3", got)
+	// One to learn what it speaks, one for HTTP/2, one for each upgrade.
+	if got := two.conns.Load(); got != 5 {
+		t.Errorf("HTTP/2: %d connections, want 5", got)
 	}
 	one.rt.prefers2.Store(true) // as if it had been replaced
 	one.call(t, "GET", false)
