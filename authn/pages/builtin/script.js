@@ -47,11 +47,13 @@ for (const input of document.querySelectorAll("input[data-min]")) {
   });
 }
 
-// Times in the reader's own time zone.
+// Times in the reader's own time zone, as written where the reader lives.
+const page = document.documentElement.lang;
+const locale = navigator.languages.find((l) => l === page || l.startsWith(page + "-")) || page;
 for (const time of document.querySelectorAll("time[datetime]")) {
   const at = new Date(time.dateTime);
   if (Number.isNaN(at.getTime())) continue;
-  const words = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" }).format(at);
+  const words = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" }).format(at);
   if ("local" in time.dataset) time.textContent = words;
   else time.title = words;
 }
