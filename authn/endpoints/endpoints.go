@@ -18,11 +18,13 @@
 package endpoints
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"gatehouse/authn"
 	"gatehouse/authn/pages"
@@ -238,7 +240,17 @@ func (e *Endpoints) presented(r *http.Request) (*authn.Identity, error) {
 	if c.Token == "" {
 		return nil, authn.ErrMissingToken
 	}
-	return e.verifier.Verify(r.Context(), c.Token)
+	return e.verify(r, c.Token)
+}
+
+// verify is the verifier's verdict, or ErrBusy where none was possible: the store
+// with the roles that a token leaves out may be away.
+func (e *Endpoints) verify(r *http.Request, token string) (*authn.Identity, error) {
+	id, err := e.verifier.Verify(r.Context(), token)
+	if _, refused := errors.AsType[*authn.Refusal](err); err != nil && !refused && !errors.Is(err, context.Canceled) {
+		err = authn.ErrBusy.Saying("The token cannot be verified at the moment").After(time.Second).Because(err)
+	}
+	return id, err
 }
 
 // isDead tells a credential that is no longer good, or missing, from one that

@@ -63,7 +63,7 @@ func (e *Endpoints) introspect(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (e *Endpoints) introspectAccess(r *http.Request, token string) (introspection, error) {
-	id, err := e.verifier.Verify(r.Context(), token)
+	id, err := e.verify(r, token)
 	if err != nil {
 		return introspection{}, err
 	}

@@ -205,6 +205,8 @@ func TestIntrospectOtherIssuer(t *testing.T) {
 				return ops, nil
 			case "ann":
 				return ann, nil
+			case "many roles":
+				return nil, errDown
 			}
 			return nil, authn.ErrBusy.Because(authn.ErrNoKeys)
 		})
@@ -213,6 +215,10 @@ func TestIntrospectOtherIssuer(t *testing.T) {
 		wantBody(`{"active":true,"token_type":"Bearer","sub":"ann","roles":[],"iss":"https://other.example","aud":["a","b"],"exp":2,"iat":1,"client_id":"shop"}`)
 	g.form(introspectPath, "token=other", "Authorization", "Bearer ops").refused(authn.ErrBusy, "Busy, try again in a moment")
 	g.form(revokePath, "token=other", "Authorization", "Bearer ops").refused(authn.ErrBusy, "Busy, try again in a moment")
+	const away = "The token cannot be verified at the moment"
+	g.form(introspectPath, "token=many+roles", "Authorization", "Bearer ops").refused(authn.ErrBusy, away)
+	g.form(revokePath, "token=many+roles", "Authorization", "Bearer ops").refused(authn.ErrBusy, away)
+	g.call("GET", "/.gatehouse/userinfo", "", "Authorization", "Bearer many roles").refused(authn.ErrBusy, away)
 	g.form(revokePath, "token=ann", "Authorization", "Bearer ops").refused(authn.ErrForbidden, "This token is somebody else's")
 	// A subject of ours that is spelt like theirs is somebody else.
 	ops.ID = "ann"

@@ -41,7 +41,7 @@ func (e *Endpoints) revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	id, err := e.verifier.Verify(r.Context(), token)
+	id, err := e.verify(r, token)
 	switch {
 	case errors.Is(err, authn.ErrInvalidToken):
 	case err != nil:
