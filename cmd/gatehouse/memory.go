@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gatehouse/authn"
 )
 
 // How the garbage collector is set, where the environment (GOGC, GOMEMLIMIT)
@@ -27,16 +29,27 @@ const (
 	usualGOGC = 100
 )
 
+// limitMemory takes the limit of the container for Go's. The kernel counts more
+// than Go does. Near the limit Go collects more often instead of being killed.
+func (a *app) limitMemory() {
+	if _, set := a.lookup("GOMEMLIMIT"); set {
+		return
+	}
+	if limit := memoryLimit("/sys/fs/cgroup", "/proc/self/cgroup"); limit > 0 {
+		debug.SetMemoryLimit(limit / 10 * 9)
+	}
+}
+
+// verifiedBytes is how much memory verified tokens may take: the usual, or an
+// eighth of what there is. Collecting more often makes no room for what is
+// remembered, and whoever may sign in can have as many tokens as he likes.
+func verifiedBytes() int {
+	return int(min(authn.VerifiedBytes, debug.SetMemoryLimit(-1)/8))
+}
+
 // tuneMemory sets the collector by what lives now, and follows that until ctx
 // ends. It first gives back what starting took.
 func (a *app) tuneMemory(ctx context.Context) {
-	if _, set := a.lookup("GOMEMLIMIT"); !set {
-		if limit := memoryLimit("/sys/fs/cgroup", "/proc/self/cgroup"); limit > 0 {
-			// The kernel counts more than Go does. Near the limit Go collects
-			// more often instead of being killed.
-			debug.SetMemoryLimit(limit / 10 * 9)
-		}
-	}
 	debug.FreeOSMemory()
 	if _, set := a.lookup("GOGC"); set {
 		return

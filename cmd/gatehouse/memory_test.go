@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"testing"
+
+	"gatehouse/authn"
 )
 
 func TestGCPercent(t *testing.T) {
@@ -24,6 +27,7 @@ func TestTuneMemory(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		a := &app{lookup: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
+		a.limitMemory()
 		a.tuneMemory(ctx)
 	}
 	tune(nil)
@@ -37,6 +41,18 @@ func TestTuneMemory(t *testing.T) {
 	}
 	if now := debug.SetMemoryLimit(-1); now != limit && memoryLimit("/sys/fs/cgroup", "/proc/self/cgroup") == 0 {
 		t.Errorf("memory limit %d, where the environment has one", now)
+	}
+}
+
+// In a small container, remembering tokens is not what ends the gateway.
+func TestVerifiedBytes(t *testing.T) {
+	limit := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(limit)
+	for limit, want := range map[int64]int{math.MaxInt64: authn.VerifiedBytes, 1 << 30: authn.VerifiedBytes, 64 << 20: 8 << 20} {
+		debug.SetMemoryLimit(limit)
+		if got := verifiedBytes(); got != want {
+			t.Errorf("with a limit of %d bytes verified tokens may take %d, want %d", limit, got, want)
+		}
 	}
 }
 

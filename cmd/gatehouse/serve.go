@@ -66,6 +66,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	s.metrics.LogLinesDropped(lines.lost)
 
 	// Load.
+	a.limitMemory()
 	cfg, made, err := s.read()
 	if err != nil {
 		return err

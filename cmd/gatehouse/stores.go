@@ -255,6 +255,7 @@ func (s *stores) verifying(cfg *config.Config, keys *authn.KeySet) (*accounts, e
 	acc.verifier = authn.Join([]authn.Verifier{acc.tokens, issuers}, s.revocations.Check)
 	acc.verified = authn.NewVerified(authn.VerifiedOptions{
 		Tokens: acc.tokens, Issuers: issuers, Checks: []authn.Check{s.revocations.Check}, Claims: cfg.ClaimNames(),
+		Bytes: verifiedBytes(),
 	})
 	return acc, nil
 }
