@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +16,8 @@ import (
 type attack struct {
 	name string
 	run  func(*bed, context.Context, *tally)
-	// What may become of an attempt, as the README says; the first must.
+	// What may become of an attempt, as the README says; the first must, in one of
+	// two words: a client that goes on sending may miss the last frame.
 	outcomes []string
 	tls      bool
 	unread   bool // nobody reads the log
@@ -37,10 +39,11 @@ var attacks = []attack{
 	{name: "registration flood", run: (*bed).registrations, outcomes: []string{"201", "429 too_many_attempts", "503 busy"}},
 	{name: "token flood", run: (*bed).badTokens, outcomes: []string{"401 invalid_token"}},
 	{name: "refresh garbage", run: (*bed).badRefreshes, outcomes: []string{"401 invalid_token"}},
-	{name: "revocation flood", run: (*bed).revocations, outcomes: []string{"204", "200", "503 busy"}},
+	// A token may expire before its revocation.
+	{name: "revocation flood", run: (*bed).revocations, outcomes: []string{"204", "200", "503 busy", "401 invalid_token"}},
 	{name: "log flood, log not read", run: (*bed).logFlood, outcomes: []string{"400 bad_path"}, unread: true},
-	{name: "HTTP2 rapid reset", run: (*bed).rapidReset, outcomes: []string{"GOAWAY ENHANCE_YOUR_CALM", "closed"}, tls: true, many: 10, manyLong: 50},
-	{name: "HTTP2 CONTINUATION flood", run: (*bed).continuations, outcomes: []string{"GOAWAY PROTOCOL_ERROR", "closed"}, tls: true, many: 10, manyLong: 50},
+	{name: "HTTP2 rapid reset", run: (*bed).rapidReset, outcomes: []string{"GOAWAY ENHANCE_YOUR_CALM or closed"}, tls: true, many: 10, manyLong: 50},
+	{name: "HTTP2 CONTINUATION flood", run: (*bed).continuations, outcomes: []string{"GOAWAY PROTOCOL_ERROR or closed"}, tls: true, many: 10, manyLong: 50},
 	{name: "HTTP2 header bomb", run: (*bed).bomb, outcomes: []string{"431", "still open", "closed"}, tls: true, many: 10, manyLong: 50},
 	{name: "HTTP2 empty frames", run: (*bed).emptyFrames, outcomes: []string{"still open", "closed", "GOAWAY ENHANCE_YOUR_CALM"}, tls: true, many: 10, manyLong: 50},
 	{name: "HTTP2 without window", run: (*bed).windowless, outcomes: []string{"still open"}, tls: true, many: 10, manyLong: 50},
@@ -116,11 +119,11 @@ func (b *bed) suffer(t *testing.T, a attack) string {
 	for what, n := range attacked.failed {
 		t.Errorf("honest clients, under attack: %s × %d", what, n)
 	}
-	if c.counts[a.outcomes[0]] == 0 {
+	if !slices.ContainsFunc(strings.Split(a.outcomes[0], " or "), func(what string) bool { return c.counts[what] > 0 }) {
 		t.Errorf("the attack ended with %s, want %s", &c, a.outcomes[0])
 	}
 	for what := range c.counts {
-		if !strings.Contains("\n"+strings.Join(a.outcomes, "\n")+"\n", "\n"+what+"\n") {
+		if !slices.Contains(strings.Split(strings.Join(a.outcomes, " or "), " or "), what) {
 			t.Errorf("the attack ended with %s, want nothing but %q", &c, a.outcomes)
 		}
 	}
