@@ -81,7 +81,7 @@ func loadKeys(cfg *config.Config, generate bool) (*KeySet, error) {
 	if len(cfg.Tokens.Keys) > 0 {
 		l.configured()
 	} else {
-		l.folder(generate && needsSigner(cfg))
+		l.folder(generate && cfg.Signs())
 	}
 	if len(l.problems) > 0 {
 		return nil, l.problems
@@ -90,11 +90,6 @@ func loadKeys(cfg *config.Config, generate bool) (*KeySet, error) {
 		return nil, config.Problems{cfg.Problem("tokens.keys", "%v", err)}
 	}
 	return l.set, nil
-}
-
-// needsSigner is false for a gateway that only verifies.
-func needsSigner(cfg *config.Config) bool {
-	return cfg.KeepsAccounts() || cfg.Identity.Assertion.Enabled
 }
 
 type keyLoader struct {
@@ -123,7 +118,7 @@ func (l *keyLoader) configured() {
 			l.problem(at+".id", "key id %q is used twice", c.ID)
 			continue
 		}
-		if i == 0 && k.private == nil && needsSigner(l.cfg) {
+		if i == 0 && k.private == nil && l.cfg.Signs() {
 			l.problem(at, "key %q signs, because it is the first: want a secret or a private_key_file", c.ID)
 			continue
 		}

@@ -123,6 +123,10 @@ func (c *Config) Cookies() CookieNames {
 // gateway only verifies tokens that others have issued.
 func (c *Config) KeepsAccounts() bool { return c.Users.Database != "none" }
 
+// Signs reports whether the gateway signs anything, and not only verifies:
+// tokens of its accounts, or assertions.
+func (c *Config) Signs() bool { return c.KeepsAccounts() || c.Identity.Assertion.Enabled }
+
 // Revokes reports whether there is anything that lasts to record a revocation
 // in: users.database, or a store that gateways share. Memory is none: a logout
 // that a restart undoes is worse than one that is not offered.

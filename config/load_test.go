@@ -166,8 +166,17 @@ routes: [{path: /, upstream: "echo:"}]
 		"users.registration has no effect: users.database is none, so there are no accounts",
 		"users.throttle has no effect: users.database is none, so there are no accounts",
 	}, "\n"))
-	if c.KeepsAccounts() || c.Revokes() {
-		t.Error("users.database none keeps accounts or records revocations")
+	if c.KeepsAccounts() || c.Revokes() || c.Signs() {
+		t.Error("users.database none keeps accounts, records revocations or signs")
+	}
+	file, err := filepath.Abs("testdata/files/public.pem")
+	must(t, err)
+	publicKey := "users: {database: none}\ntokens: {keys: [{id: a, algorithm: ES256, public_key_file: " + file + "}]}"
+	_, err = parse(t, publicKey+oneRoute)
+	must(t, err)
+	_, err = parse(t, publicKey+"\nidentity: {assertion: {enabled: true}}"+oneRoute)
+	if err == nil || !strings.Contains(err.Error(), "want a private_key_file for the first key, which signs") {
+		t.Errorf("a public key to sign assertions with: %v", err)
 	}
 }
 

@@ -105,7 +105,7 @@ func (v *validator) tokens() {
 		if v.skip(key) {
 			continue
 		}
-		v.key(key, k, i == 0)
+		v.key(key, k, i == 0 && v.c.Signs())
 		if first, twice := ids[k.ID]; twice && k.ID != "" {
 			v.bad(key+".id", fmt.Sprintf("is the id of tokens.keys[%d] as well", first), "")
 		} else {
