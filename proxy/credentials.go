@@ -176,12 +176,18 @@ func withoutOwnCookies(fields []string) []string {
 // withoutOwnSetCookies keeps an upstream from setting the gateway's cookies.
 func withoutOwnSetCookies(fields []string) []string {
 	kept := fields[:0]
+next:
 	for _, field := range fields {
-		// Nothing before the first ";" is no cookie, to whoever does not skip it.
-		pair, _, _ := strings.Cut(strings.TrimLeft(field, "; \t"), ";")
-		if !ownCookie(pair) {
-			kept = append(kept, field)
+		// There are clients that join all lines with commas, and part them there
+		// again: `a=b, gatehouse=x`.
+		for line := range strings.SplitSeq(field, ",") {
+			// Nothing before the first ";" is no cookie, to whoever does not skip it.
+			pair, _, _ := strings.Cut(strings.TrimLeft(line, "; \t"), ";")
+			if ownCookie(pair) {
+				continue next
+			}
 		}
+		kept = append(kept, field)
 	}
 	return kept
 }

@@ -114,9 +114,7 @@ func (x *exchange) WriteHeader(status int) {
 		}
 		delete(h, "X-Request-Id")
 		delete(h, "Strict-Transport-Security")
-		if cookies := h["Set-Cookie"]; len(cookies) > 0 {
-			h["Set-Cookie"] = withoutOwnSetCookies(cookies)
-		}
+		keepSetCookies(h)
 		x.ResponseWriter.WriteHeader(status)
 		return
 	}

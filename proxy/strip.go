@@ -149,6 +149,6 @@ func (s stripper) trailers(announced http.Header) []string {
 var forbiddenTrailers = map[string]bool{
 	"age": true, "cache-control": true, "content-range": true, "date": true, "expires": true,
 	"location": true, "max-forwards": true, "pragma": true, "range": true, "retry-after": true,
-	"set-cookie": true, "vary": true, "warning": true, "www-authenticate": true,
+	"set-cookie": true, "set-cookie2": true, "vary": true, "warning": true, "www-authenticate": true,
 	"proxy-authenticate": true,
 }

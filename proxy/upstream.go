@@ -256,17 +256,22 @@ func (x *exchange) answer(res *http.Response) error {
 // dropTrailers takes out of an upstream's trailers what it may not set.
 func dropTrailers(trailer http.Header) {
 	delete(trailer, "Set-Cookie")
+	delete(trailer, "Set-Cookie2")
 	delete(trailer, "X-Request-Id")
 	delete(trailer, "Strict-Transport-Security")
 }
 
+// keepSetCookies leaves an upstream its own cookies. Set-Cookie2 is that of RFC
+// 2965, which Java still reads.
 func keepSetCookies(h http.Header) {
-	cookies := h["Set-Cookie"]
-	if len(cookies) == 0 {
-		return
-	}
-	if h["Set-Cookie"] = withoutOwnSetCookies(cookies); len(h["Set-Cookie"]) == 0 {
-		delete(h, "Set-Cookie")
+	for _, name := range [...]string{"Set-Cookie", "Set-Cookie2"} {
+		cookies := h[name]
+		if len(cookies) == 0 {
+			continue
+		}
+		if h[name] = withoutOwnSetCookies(cookies); len(h[name]) == 0 {
+			delete(h, name)
+		}
 	}
 }
 
