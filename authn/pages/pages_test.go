@@ -18,12 +18,12 @@ import (
 
 // configOf is a gateway.yaml with this endpoints: section, in a folder of its
 // own.
-func configOf(t *testing.T, endpoints string) *config.Config {
+func configOf(t testing.TB, endpoints string) *config.Config {
 	t.Helper()
 	return configIn(t, t.TempDir(), endpoints)
 }
 
-func configIn(t *testing.T, dir, endpoints string) *config.Config {
+func configIn(t testing.TB, dir, endpoints string) *config.Config {
 	t.Helper()
 	text := "endpoints: {" + endpoints + "}\nroutes: [{path: /, upstream: \"echo:\"}]\n"
 	cfg, err := config.Parse(filepath.Join(dir, "gateway.yaml"), []byte(text), nil)
@@ -33,7 +33,7 @@ func configIn(t *testing.T, dir, endpoints string) *config.Config {
 	return cfg
 }
 
-func newSet(t *testing.T, endpoints string) *Set {
+func newSet(t testing.TB, endpoints string) *Set {
 	t.Helper()
 	s, err := New(configOf(t, endpoints))
 	if err != nil {

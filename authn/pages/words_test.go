@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"gatehouse/authn"
 )
@@ -155,4 +156,30 @@ func TestDevice(t *testing.T) {
 	if row.Device != "Firefox auf Android" {
 		t.Errorf("in German %q", row.Device)
 	}
+}
+
+// FuzzDevice: whatever a program calls itself, the page shows a short name
+// without anything that cannot be seen or that changes what stands beside it.
+func FuzzDevice(f *testing.F) {
+	for _, s := range []string{"", "curl/8", "Mozilla/5.0 (iPad) Safari/6", "\x1b]0;\u202e\u200b\xff", strings.Repeat("\u00e9 ", 50), " Linux"} {
+		f.Add(s)
+	}
+	s := newSet(f, "")
+	f.Fuzz(func(t *testing.T, userAgent string) {
+		d := deviceOf(userAgent)
+		if !slices.Contains([]string{"computer", "phone", "tablet", "program"}, d.kind) {
+			t.Errorf("%q is a %q", userAgent, d.kind)
+		}
+		for _, l := range s.languages {
+			words := d.words(l)
+			if n := len([]rune(words)); n == 0 || n > longestRaw+1 || strings.TrimSpace(words) != words {
+				t.Errorf("%q is called %q", userAgent, words)
+			}
+			for _, r := range words {
+				if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) || r == unicode.ReplacementChar {
+					t.Errorf("%q is called %q, with %U", userAgent, words, r)
+				}
+			}
+		}
+	})
 }
