@@ -60,25 +60,15 @@ bench:
 	$(GO) run ./cmd/loadtest -short -compare
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-# Each fuzz target by itself, FUZZTIME long: `go test -fuzz` takes only one. Its
-# engine may take the end of its own time for a failure (go.dev/issue/75804): a
-# run that says so, and has found no input, is begun again, three times at most.
+# Each fuzz target FUZZTIME long; with FUZZ=PATTERN those whose names match.
 fuzz:
-	@grep -rn --include='*_test.go' -oE '^func Fuzz[A-Za-z0-9_]*' . | sed -E 's|^(.*)/[^/]*:[0-9]+:func |\1 |' | sort -u | \
-	while read -r dir target; do \
-		for try in 1 2 3; do \
-			echo "fuzz $$dir $$target $(FUZZTIME)"; \
-			out=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null 2>&1) && { printf '%s\n' "$$out"; continue 2; }; \
-			printf '%s\n' "$$out"; \
-			case "$$out" in *"ailing input"*|*panic:*) exit 1;; *"    context deadline exceeded"*) ;; *) exit 1;; esac; \
-		done; \
-		exit 1; \
-	done
+	@GO="$(GO)" FUZZ="$(FUZZ)" .ci/fuzz $(FUZZTIME)
 
 # What attacks cost the gateway and its honest clients, each for EXHAUST: a table.
+# With ATTACKS=flood those whose names match.
 EXHAUST ?= 15s
 exhaust:
-	GATEHOUSE_EXHAUST=$(EXHAUST) $(GO) test -count=1 -timeout 60m -run '^TestExhaustion$$' -v ./cmd/gatehouse | grep -E '^\||^ *---|exhaust_test.go|FAIL'
+	GATEHOUSE_EXHAUST=$(EXHAUST) $(GO) test -count=1 -timeout 60m -run '^TestExhaustion$$/($(ATTACKS))' -v ./cmd/gatehouse | grep -E '^\||^ *---|exhaust_test.go|FAIL'
 
 # Installs what the tests start and this machine lacks.
 setup: packages $(AXE)
