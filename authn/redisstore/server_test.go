@@ -131,7 +131,7 @@ func (s *server) admin(args ...any) *redis.Cmd {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	within(t, 15*time.Second, what, ok)
+	within(t, 60*time.Second, what, ok)
 }
 
 func within(t testing.TB, d time.Duration, what string, ok func() bool) {
