@@ -23,9 +23,10 @@ func TestStrict(t *testing.T) {
 	for i := range 300 {
 		id := fmt.Sprint("t", i)
 		must(t, a.revoke(id))
-		if b.check(id) == nil { // or there was no verdict in time
+		if b.check(id) == nil { // or there was no verdict in time, on a slow machine
 			t.Fatalf("%s was revoked and is accepted", id)
 		}
+		eventually(t, "a verdict", func() bool { return b.refuses(id) })
 	}
 	calls := func() int64 {
 		n := int64(0)
@@ -38,16 +39,19 @@ func TestStrict(t *testing.T) {
 	}
 	before := calls()
 	var together sync.WaitGroup
-	var failed atomic.Int64
+	var failed, unsure atomic.Int64
 	for range 2000 {
 		together.Go(func() {
-			if err := b.check("good"); err != nil && !errors.Is(err, authn.ErrRevocation) { // which is no verdict in time
+			switch err := b.check("good"); {
+			case errors.Is(err, authn.ErrRevocation): // no verdict in time
+				unsure.Add(1)
+			case err != nil:
 				failed.Add(1)
 			}
 		})
 	}
 	together.Wait()
-	if n := calls() - before; n > 1000 || failed.Load() > 0 {
-		t.Errorf("%d round trips for 2000 requests, %d failed", n, failed.Load())
+	if n := calls() - before; n > 1000 || failed.Load() > 0 || unsure.Load() > 1000 {
+		t.Errorf("%d round trips for 2000 requests, %d refused, %d without a verdict", n, failed.Load(), unsure.Load())
 	}
 }
