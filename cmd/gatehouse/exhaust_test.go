@@ -46,7 +46,8 @@ var attacks = []attack{
 	{name: "HTTP2 CONTINUATION flood", run: (*bed).continuations, outcomes: []string{"GOAWAY PROTOCOL_ERROR or closed"}, tls: true, many: 10, manyLong: 50},
 	{name: "HTTP2 header bomb", run: (*bed).bomb, outcomes: []string{"431", "still open", "closed"}, tls: true, many: 10, manyLong: 50},
 	{name: "HTTP2 empty frames", run: (*bed).emptyFrames, outcomes: []string{"still open", "closed", "GOAWAY ENHANCE_YOUR_CALM"}, tls: true, many: 10, manyLong: 50},
-	{name: "HTTP2 without window", run: (*bed).windowless, outcomes: []string{"still open"}, tls: true, many: 10, manyLong: 50},
+	// The app may not keep up with 900 new connections at once.
+	{name: "HTTP2 without window", run: (*bed).windowless, outcomes: []string{"still open", "502"}, tls: true, many: 10, manyLong: 50},
 }
 
 // TestExhaustion: what an attack takes is given back, and honest clients are
