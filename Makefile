@@ -26,9 +26,10 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/gatehouse ./cmd/gatehouse
 
 # One package at a time: tests start servers and say within what time something
-# must have happened, which two packages at once would take from each other.
+# must have happened, which two packages at once would take from each other. Four
+# tests at a time: most of them wait for a server.
 test: setup lint check
-	$(GO) test -race -p 1 $(TESTFLAGS) ./...
+	$(GO) test -race -p 1 -parallel 4 -timeout 20m $(TESTFLAGS) ./...
 
 # What hostile clients and upstreams are known to try, and what comes of it: the
 # table in .github/SECURITY.md, printed, and written there if it has changed.
