@@ -55,6 +55,9 @@ var attacks = []attack{
 // the long form, which prints a table with times: `make exhaust`.
 func TestExhaustion(t *testing.T) {
 	long, _ := time.ParseDuration(os.Getenv("GATEHOUSE_EXHAUST"))
+	if long == 0 {
+		t.Parallel() // most of the short form is waiting
+	}
 	bin := buildAsShipped(t)
 	if long > 0 {
 		fmt.Println("\n| attack | memory before, peak, after | files | goroutines | p50 quiet, attacked | p99 quiet, attacked | honest | outcome |")
