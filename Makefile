@@ -69,7 +69,9 @@ fuzz:
 # With ATTACKS=flood those whose names match.
 EXHAUST ?= 15s
 exhaust:
-	GATEHOUSE_EXHAUST=$(EXHAUST) $(GO) test -count=1 -timeout 60m -run '^TestExhaustion$$/($(ATTACKS))' -v ./cmd/gatehouse | grep -E '^\||^ *---|exhaust_test.go|FAIL'
+	@status=$$(mktemp); trap 'rm -f "$$status"' EXIT; \
+	{ GATEHOUSE_EXHAUST=$(EXHAUST) $(GO) test -count=1 -timeout 60m -run '^TestExhaustion$$/($(ATTACKS))' -v ./cmd/gatehouse; echo $$? >"$$status"; } | \
+		grep -E '^\||^ *---|exhaust_test.go|FAIL'; exit "$$(cat "$$status")"
 
 # Installs what the tests start and this machine lacks.
 setup: packages $(AXE)

@@ -275,29 +275,14 @@ func hello(t testing.TB, body io.Reader) {
 }
 
 // newUpgrader is an upstream that switches protocols, sends something and waits.
-func newUpgrader(t testing.TB, sent string) net.Listener {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
-					return
-				}
-				io.WriteString(conn, switched+sent)
-				io.Copy(io.Discard, conn)
-			}()
+func newUpgrader(t testing.TB, sent string) (url string) {
+	return rawUpstream(t, func(conn net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+			return
 		}
-	}()
-	return l
+		io.WriteString(conn, switched+sent)
+		io.Copy(io.Discard, conn)
+	})
 }
 
 func rawUpgrade(t testing.TB, addr, token string) (net.Conn, *bufio.Reader) {

@@ -68,7 +68,7 @@ func TestWebsocketIsCutWithinAFrame(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			upstream := newUpgrader(t, sent)
-			b := newEndBed(t, oneRoute("http://"+upstream.Addr().String()))
+			b := newEndBed(t, oneRoute(upstream))
 			conn, br := rawUpgrade(t, b.server.Listener.Addr().String(), "ann")
 			got := make([]byte, len(sent))
 			if _, err := io.ReadFull(br, got); err != nil {
@@ -114,7 +114,7 @@ func TestStreamsEndWhenRevoked(t *testing.T) {
 // Neither a websocket nor a request can be held open by a client that takes
 // nothing and says nothing.
 func TestClientThatIsStuck(t *testing.T) {
-	b := newEndBed(t, oneRoute("http://"+newUpgrader(t, frame(0x82, 32<<20)).Addr().String()))
+	b := newEndBed(t, oneRoute(newUpgrader(t, frame(0x82, 32<<20))))
 	rawUpgrade(t, b.server.Listener.Addr().String(), "ann") // and reads no more
 	b.metric(`gatehouse_streams_open{kind="websocket"}`, "1")
 	at := b.revoke(authn.RevokeToken, "ann")

@@ -47,7 +47,7 @@ func TestIdleStreamsAreCheap(t *testing.T) {
 func idleCost(t *testing.T, role, path string, n int) int {
 	upstream := idleApp(t)
 	proxy := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestIdleStreamsAreCheap$")
-	proxy.Env = append(os.Environ(), "IDLE_ROLE="+role, "IDLE_UPSTREAM="+upstream)
+	proxy.Env = append(os.Environ(), "IDLE_ROLE="+role, "IDLE_UPSTREAM="+strings.TrimPrefix(upstream, "http://"))
 	in, _ := proxy.StdinPipe()
 	out, _ := proxy.StdoutPipe()
 	proxy.Stderr = os.Stderr
@@ -112,33 +112,18 @@ func idleClient(t *testing.T, addr, path string, i int) net.Conn {
 
 // idleApp answers with streams on which nothing ever comes.
 func idleApp(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				r, err := http.ReadRequest(bufio.NewReader(conn))
-				if err != nil {
-					return
-				}
-				answer := switched
-				if r.URL.Path == "/events" {
-					answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n"
-				}
-				io.WriteString(conn, answer)
-				io.Copy(io.Discard, conn)
-			}()
+	return rawUpstream(t, func(conn net.Conn) {
+		r, err := http.ReadRequest(bufio.NewReader(conn))
+		if err != nil {
+			return
 		}
-	}()
-	return l.Addr().String()
+		answer := switched
+		if r.URL.Path == "/events" {
+			answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n"
+		}
+		io.WriteString(conn, answer)
+		io.Copy(io.Discard, conn)
+	})
 }
 
 // idleProxy serves until its standard input ends, and tells what it holds.

@@ -44,7 +44,7 @@ func openTransports(t *testing.T) *transports {
 }
 
 // rawUpstream answers every connection with serve.
-func rawUpstream(t *testing.T, serve func(net.Conn)) string {
+func rawUpstream(t testing.TB, serve func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"gatehouse/authn"
 )
@@ -37,21 +38,22 @@ func TestStrict(t *testing.T) {
 		}
 		return n
 	}
-	before := calls()
+	before, end := calls(), time.Now().Add(time.Minute)
 	var together sync.WaitGroup
-	var failed, unsure atomic.Int64
+	var failed atomic.Int64
 	for range 2000 {
 		together.Go(func() {
-			switch err := b.check("good"); {
-			case errors.Is(err, authn.ErrRevocation): // no verdict in time
-				unsure.Add(1)
-			case err != nil:
+			err := b.check("good")
+			for errors.Is(err, authn.ErrRevocation) && time.Now().Before(end) {
+				err = b.check("good") // there was no verdict in time
+			}
+			if err != nil {
 				failed.Add(1)
 			}
 		})
 	}
 	together.Wait()
-	if n := calls() - before; n > 1000 || failed.Load() > 0 || unsure.Load() > 1000 {
-		t.Errorf("%d round trips for 2000 requests, %d refused, %d without a verdict", n, failed.Load(), unsure.Load())
+	if n := calls() - before; n > 1000 || failed.Load() > 0 {
+		t.Errorf("%d round trips for 2000 requests, %d failed", n, failed.Load())
 	}
 }

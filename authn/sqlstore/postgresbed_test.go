@@ -74,7 +74,6 @@ func openURL(t testing.TB, url string) *Store {
 // be so.
 func await(t *testing.T, within time.Duration, what string, reached func() bool) {
 	t.Helper()
-	within *= 5 // where other things run on the machine
 	for end := time.Now().Add(within); !reached(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited %v for %s", within, what)

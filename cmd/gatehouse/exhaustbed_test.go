@@ -61,12 +61,16 @@ func attacked(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// bedTTL is short, so that what an attack revokes is soon forgotten.
+const bedTTL = time.Second
+
 // startBed starts a gateway for an attack. stderr is nil for a log that is read.
 func startBed(t *testing.T, bin string, a attack, stderr *os.File) *bed {
 	t.Helper()
 	b := &bed{app: httptest.NewUnstartedServer(http.HandlerFunc(attacked))}
 	// The gateway would keep some connections to it for longer than a test lasts.
-	b.app.Config.IdleTimeout, b.app.Config.ReadHeaderTimeout = time.Second, time.Second
+	// A new one may wait long for its first request, where the machine is busy.
+	b.app.Config.IdleTimeout, b.app.Config.ReadHeaderTimeout = time.Second, 20*time.Second
 	b.app.Start()
 	t.Cleanup(b.app.Close)
 	dir := t.TempDir()
@@ -92,9 +96,9 @@ public_url: %s://%s
 admin: {listen: "127.0.0.1:%s", pprof: true}
 %slimits: %s
 users: {bcrypt_cost: 4, password: {min_strength: 0}}
-tokens: {access_ttl: 1s, leeway: 0s}
+tokens: {access_ttl: %s, leeway: 0s}
 routes: [{path: /, upstream: %q}]
-`, b.address, scheme, b.address, ports[1], certificates, limits, b.app.URL))
+`, b.address, scheme, b.address, ports[1], certificates, limits, bedTTL, b.app.URL))
 	b.liveGateway = &liveGateway{bin: bin, config: file, url: scheme + "://" + b.address, admin: "http://127.0.0.1:" + ports[1], client: b.newClient(false)}
 	cmd := exec.CommandContext(t.Context(), bin, "serve", "--config", file)
 	if stderr != nil {

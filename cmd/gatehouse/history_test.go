@@ -22,7 +22,7 @@ import (
 
 var (
 	historySeed  = flag.Uint64("history.seed", 0, "seed of TestHistory; 0 is a new one")
-	historySteps = flag.Int("history.steps", 5200, "steps of TestHistory, for each of its two fleets")
+	historySteps = flag.Int("history.steps", 10400, "steps of TestHistory, for each of its two fleets")
 )
 
 // TestHistory has clients sign in and out, refresh, revoke and ask at three

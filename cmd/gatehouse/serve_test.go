@@ -44,7 +44,7 @@ func serveHere(t *testing.T, yaml string) *servedGateway {
 			t.Logf("gatehouse wrote, at the end:\n%s", wrote[max(0, len(wrote)-32<<10):])
 		}
 	})
-	await(t, 10*time.Second, "the gateway to be ready", func() bool {
+	await(t, time.Minute, "the gateway to be ready", func() bool {
 		select {
 		case err := <-gw.done:
 			gw.done <- err
