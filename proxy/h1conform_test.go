@@ -31,7 +31,8 @@ type conformBed struct {
 	rt http.RoundTripper
 
 	url      string
-	conns    atomic.Int32
+	dialed   atomic.Int32
+	conns    atomic.Int32  // of those, the upstream has so many
 	over     chan struct{} // closed when the story has been told
 	got      []string      // by the caller
 	mu       sync.Mutex
@@ -125,10 +126,17 @@ func (b *conformBed) request(method, path string, body io.Reader) *http.Request 
 // do sends r and notes the answer with all of its body.
 func (b *conformBed) do(r *http.Request) {
 	b.t.Helper()
-	trace := &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
-		b.note("interim %d [%s]", status, fieldsOf(http.Header(h)))
-		return nil
-	}}
+	trace := &httptrace.ClientTrace{
+		Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
+			b.note("interim %d [%s]", status, fieldsOf(http.Header(h)))
+			return nil
+		},
+		ConnectDone: func(_, _ string, err error) {
+			if err == nil {
+				b.dialed.Add(1)
+			}
+		},
+	}
 	res, err := b.rt.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 	if err != nil {
 		b.note("failed: %s", class(err))
@@ -206,7 +214,7 @@ func (s story) run(t *testing.T, rt http.RoundTripper) (lines []string) {
 	rt.(interface{ CloseIdleConnections() }).CloseIdleConnections()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.serving > 0 {
+	for b.serving > 0 || b.conns.Load() < b.dialed.Load() {
 		b.served.Wait()
 	}
 	slices.Sort(b.upstream) // two connections have no order
