@@ -51,6 +51,7 @@ func verifiedBytes() int {
 // ends. It first gives back what starting took.
 func (a *app) tuneMemory(ctx context.Context) {
 	debug.FreeOSMemory()
+	unmapStart()
 	if _, set := a.lookup("GOGC"); set {
 		return
 	}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// unmapStart is for Linux.
+func unmapStart() {}
