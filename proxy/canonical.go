@@ -245,7 +245,7 @@ func canonicalHost(s string) (host, hostPort string, err error) {
 			if err != nil || n == 0 || strings.TrimLeft(port, "0123456789") != "" {
 				return bad("port out of range")
 			}
-			port = strconv.FormatUint(n, 10)
+			port = strings.TrimLeft(port, "0")
 		}
 	}
 	if strings.HasPrefix(name, "[") {
@@ -254,7 +254,7 @@ func canonicalHost(s string) (host, hostPort string, err error) {
 			return bad("want an IPv6 address in brackets")
 		}
 		host = "[" + ip.String() + "]"
-		return host, joinPort(host, port), nil
+		return host, joinPort(s, host, port), nil
 	}
 	name = strings.TrimSuffix(name, ".")
 	label := 0
@@ -284,15 +284,17 @@ func canonicalHost(s string) (host, hostPort string, err error) {
 	if !lower {
 		host = strings.ToLower(name)
 	}
-	if host == s { // the usual case allocates nothing
-		return host, host, nil
-	}
-	return host, joinPort(host, port), nil
+	return host, joinPort(s, host, port), nil
 }
 
-func joinPort(host, port string) string {
-	if port == "" {
+// joinPort is host and port; s, if they are written so there: then nothing is
+// allocated.
+func joinPort(s, host, port string) string {
+	switch {
+	case port == "":
 		return host
+	case len(s) == len(host)+1+len(port) && strings.HasPrefix(s, host) && strings.HasSuffix(s, port):
+		return s
 	}
 	return host + ":" + port
 }

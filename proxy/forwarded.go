@@ -93,6 +93,10 @@ func setForwarded(out http.Header, in *http.Request, p peer, loc *location) {
 		proto = "https"
 	}
 	addr := p.addr.String()
+	client := addr
+	if p.client != p.addr {
+		client = p.client.String()
+	}
 	if !p.addr.IsValid() {
 		addr = "unknown"
 	}
@@ -112,11 +116,12 @@ func setForwarded(out http.Header, in *http.Request, p peer, loc *location) {
 			out["Forwarded"] = f
 		}
 	}
-	out["X-Forwarded-For"] = []string{addr}
-	out["X-Forwarded-Proto"] = []string{proto}
-	out["X-Forwarded-Host"] = []string{host}
+	values := [...]string{addr, proto, host, client} // one allocation for all of them
+	out["X-Forwarded-For"] = values[0:1:1]
+	out["X-Forwarded-Proto"] = values[1:2:2]
+	out["X-Forwarded-Host"] = values[2:3:3]
 	if p.client.IsValid() {
-		out["X-Real-Ip"] = []string{p.client.String()}
+		out["X-Real-Ip"] = values[3:4:4]
 	} else {
 		delete(out, "X-Real-Ip")
 	}

@@ -180,7 +180,7 @@ func (g *Gateway) answer(s *Snapshot, x *exchange, r *http.Request) error {
 	return x.decision.Endpoint(x, r.WithContext(authn.WithCaller(r.Context(), authn.Caller{
 		Address:     x.peer.client,
 		UserAgent:   r.UserAgent(),
-		RequestID:   x.id,
+		RequestID:   x.id[0],
 		Navigates:   navigates(r.Header),
 		CrossOrigin: s.cross.check(r, false, nil),
 		Token:       cr.token,
@@ -268,7 +268,7 @@ func (g *Gateway) finish(x *exchange) {
 		x.aborted = true
 	default:
 		x.err = authn.ErrInternal.Because(fmt.Errorf("panic: %v", p))
-		g.log.Error("panic while answering a request", "request_id", x.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		g.log.Error("panic while answering a request", "request_id", x.id[0], "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		if x.status == 0 {
 			x.snapshot.refuse(x, x.request, x.err)
 			p = nil
@@ -278,7 +278,7 @@ func (g *Gateway) finish(x *exchange) {
 	}
 	if len(x.stripped) > 0 {
 		g.metrics.stripped.Add(float64(len(x.stripped)))
-		g.log.Debug("identity headers of a client dropped", "request_id", x.id, "headers", strings.Join(x.stripped, ", "))
+		g.log.Debug("identity headers of a client dropped", "request_id", x.id[0], "headers", strings.Join(x.stripped, ", "))
 	}
 	g.record(x)
 	if p != nil {

@@ -22,9 +22,10 @@ type h1Conn struct {
 	wire      *wire
 	in        *bufio.Reader // nil while idle
 	reused    bool
-	once      bool // it was made for an upgrade: it cannot tell whether the upstream speaks HTTP/2
-	limited   bool // a deadline is set
+	once      bool      // it was made for an upgrade: it cannot tell whether the upstream speaks HTTP/2
+	deadline  time.Time // of reading and writing; zero: none is set
 	idleSince time.Time
+	hangUp    func() // closes wire; made once
 	one       [1]byte
 }
 
@@ -87,7 +88,7 @@ func (t *h1Transport) connector(dial func(context.Context) (net.Conn, error), co
 			return nil, err
 		}
 		t.made.Add(1)
-		c := &h1Conn{Conn: w, wire: w, transport: t}
+		c := &h1Conn{Conn: w, wire: w, transport: t, hangUp: func() { w.Close() }}
 		if config == nil {
 			return c, nil
 		}
@@ -115,15 +116,21 @@ func (t *h1Transport) connector(dial func(context.Context) (net.Conn, error), co
 	}
 }
 
-// limit sets how long reading and writing may take from now on; 0 is no limit.
+// limit sets how long reading and writing may take from now on, to a sixteenth:
+// a deadline that is near enough is left, since each of its two timers would have
+// to be moved for every request. 0 is no limit.
 func (c *h1Conn) limit(d time.Duration) {
-	switch {
-	case d > 0:
-		c.limited = true
-		c.wire.SetDeadline(time.Now().Add(d))
-	case c.limited:
-		c.limited = false
-		c.wire.SetDeadline(time.Time{})
+	if d <= 0 {
+		if !c.deadline.IsZero() {
+			c.deadline = time.Time{}
+			c.wire.SetDeadline(c.deadline)
+		}
+		return
+	}
+	now, more := time.Now(), d/16
+	if left := c.deadline.Sub(now); left < d || left > d+more {
+		c.deadline = now.Add(d + more)
+		c.wire.SetDeadline(c.deadline)
 	}
 }
 
@@ -165,6 +172,7 @@ var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10)
 type h1Exchange struct {
 	conn    *h1Conn
 	request *http.Request
+	body    h1Body      // of the answer
 	upload  *h1Upload   // nil: the request is sent
 	unwatch func() bool // ends the watch over the context; nil: that cannot end
 	again   bool        // after an error: the request may be sent on another connection
@@ -176,7 +184,7 @@ func newH1Exchange(c *h1Conn, r *http.Request) *h1Exchange {
 	x := &h1Exchange{conn: c, request: r}
 	x.sides.Store(1)
 	if ctx := r.Context(); ctx.Done() != nil {
-		x.unwatch = context.AfterFunc(ctx, func() { c.wire.Close() })
+		x.unwatch = context.AfterFunc(ctx, c.hangUp)
 	}
 	c.in = readers.Get().(*bufio.Reader)
 	c.in.Reset(c.Conn)

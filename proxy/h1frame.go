@@ -56,12 +56,12 @@ func (x *h1Exchange) final(res *http.Response) error {
 	case length == 0:
 		x.close(res, reusable)
 	case chunked:
-		x.open(res, &h1Body{exchange: x, response: res, left: -1, chunks: httputil.NewChunkedReader(x.conn.in), reusable: reusable})
+		x.open(res, -1, httputil.NewChunkedReader(x.conn.in), reusable)
 	case length > 0:
-		x.open(res, &h1Body{exchange: x, response: res, left: length, reusable: reusable})
+		x.open(res, length, nil, reusable)
 	default:
 		res.Close = true
-		x.open(res, &h1Body{exchange: x, response: res, left: -1})
+		x.open(res, -1, nil, false)
 	}
 	return nil
 }
@@ -75,13 +75,15 @@ func (x *h1Exchange) close(res *http.Response, reusable bool) {
 	x.leave(reusable)
 }
 
-// open leaves the rest of the answer to body. It may take its time.
-func (x *h1Exchange) open(res *http.Response, body *h1Body) {
-	res.Body = body
+// open leaves the rest of the answer to its body, which may take its time.
+func (x *h1Exchange) open(res *http.Response, length int64, chunks io.Reader, reusable bool) {
+	b := &x.body
+	b.exchange, b.response, b.left, b.chunks, b.reusable = x, res, length, chunks, reusable
+	res.Body = b
 	switch {
 	case x.upload != nil:
 		x.upload.answered()
-	case body.left < 0 || int64(x.conn.in.Buffered()) < body.left:
+	case length < 0 || int64(x.conn.in.Buffered()) < length:
 		x.conn.limit(0)
 	}
 }

@@ -86,7 +86,7 @@ func readHead(in *bufio.Reader, room int) (string, error) {
 		line := head[begin:]
 		switch {
 		case len(line) < 2 || line[len(line)-2] != '\r':
-			return "", fmt.Errorf("malformed HTTP response: line %q without a carriage return", line)
+			return "", fmt.Errorf("malformed HTTP response: line %q without a carriage return", string(line))
 		case len(line) == 2:
 			return string(head), nil
 		}

@@ -97,7 +97,7 @@ func (s *Snapshot) refuse(x *exchange, r *http.Request, err error) {
 	h.Set("Content-Type", "application/json")
 	x.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		json.NewEncoder(x).Encode(errorBody{ref.Code, ref.Message, x.id})
+		json.NewEncoder(x).Encode(errorBody{ref.Code, ref.Message, x.id[0]})
 	}
 }
 
@@ -112,7 +112,7 @@ func (s *Snapshot) loginFor(r *http.Request) string {
 
 // refusePage shows a refusal to a person.
 func (s *Snapshot) refusePage(x *exchange, r *http.Request, ref *authn.Refusal, status int) {
-	refused := pages.Refused{Refusal: ref, Status: status, RetryAfter: ref.RetryAfter, RequestID: x.id}
+	refused := pages.Refused{Refusal: ref, Status: status, RetryAfter: ref.RetryAfter, RequestID: x.id[0]}
 	switch {
 	case ref.Code == authn.ErrForbidden.Code, r.Method == http.MethodGet, r.Method == http.MethodHead:
 		if x.decision.Route != nil {

@@ -144,7 +144,7 @@ func (x *exchange) renew() {
 	if r.Context().Err() != nil {
 		return
 	}
-	ctx := authn.WithCaller(r.Context(), authn.Caller{RequestID: x.id})
+	ctx := authn.WithCaller(r.Context(), authn.Caller{RequestID: x.id[0]})
 	cookies, err := s.renewer.Renew(ctx, refresh, s.clientOf(r))
 	switch {
 	case errors.Is(err, authn.ErrSpent), errors.Is(err, authn.ErrInvalidToken):

@@ -81,14 +81,16 @@ var buffers = &bufferPool{}
 
 type bufferPool struct{ pool sync.Pool }
 
+type buffer [32 << 10]byte
+
 func (b *bufferPool) Get() []byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
-		return *p
+	if p, ok := b.pool.Get().(*buffer); ok {
+		return p[:]
 	}
-	return make([]byte, 32<<10)
+	return new(buffer)[:]
 }
 
-func (b *bufferPool) Put(buf []byte) { b.pool.Put(&buf) }
+func (b *bufferPool) Put(buf []byte) { b.pool.Put((*buffer)(buf)) }
 
 // newForwarder is the handler that forwards a route's requests.
 func newForwarder(s *Snapshot, transport http.RoundTripper, l *slog.Logger) http.Handler {
@@ -119,7 +121,7 @@ func (s *Snapshot) Outgoing(r *http.Request, d Decision) (*http.Request, error) 
 	if d.Route == nil || d.URL.Host == "" {
 		return nil, errors.New("the request is not forwarded")
 	}
-	x := &exchange{snapshot: s, request: r, id: newRequestID(), decision: d, peer: peerOf(r, s.config.TrustedProxies)}
+	x := &exchange{snapshot: s, request: r, id: [1]string{newRequestID()}, decision: d, peer: peerOf(r, s.config.TrustedProxies)}
 	if err := x.assert(); err != nil {
 		return nil, err
 	}
@@ -169,7 +171,7 @@ func (s *Snapshot) rewrite(out, in *http.Request, x *exchange) (forged []string)
 	s.passTrailers(out, in)
 
 	setForwarded(h, in, x.peer, &d.location)
-	h["X-Request-Id"] = []string{x.id}
+	h["X-Request-Id"] = x.id[:]
 	if d.Identity != nil && rt.Access.Kind != config.AccessPublic {
 		rt.identity.set(h, d.Identity)
 		if x.assertion != "" {
