@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -60,32 +61,34 @@ func bytesShort(n int) string {
 // plotted are the names of the contenders in the plots, if they were entered.
 var plotted = []string{bareName, "Gatehouse ES256", "Gatehouse ES256, access log", "HAProxy RS256"}
 
+// plotRounds is how many turns a point is the median of.
+const plotRounds = 3
+
 // plot measures the sweeps and writes them.
 func (b *bench) plot(ctx context.Context, entered []*contender, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	var drawn []*contender
+	for _, name := range plotted {
+		if i := slices.IndexFunc(entered, func(c *contender) bool { return c.name == name }); i >= 0 {
+			drawn = append(drawn, entered[i])
+		}
+	}
 	for _, s := range sweeps {
 		c := chart{title: s.title, across: s.across, up: "µs of CPU", log: s.log, show: s.show}
-		for _, name := range plotted {
-			for _, e := range entered {
-				if e.name != name {
-					continue
+		for _, e := range drawn {
+			c.lines = append(c.lines, line{name: e.name})
+		}
+		for _, value := range s.values {
+			costs, err := b.point(ctx, s, drawn, value)
+			if err != nil {
+				return err
+			}
+			for i, cost := range costs {
+				if cost > 0 {
+					c.lines[i].points = append(c.lines[i].points, point{float64(value), cost})
 				}
-				line := line{name: name}
-				for _, value := range s.values {
-					t, err := s.turn(b, ctx, e, value)
-					if ctx.Err() != nil {
-						return ctx.Err()
-					}
-					if err != nil { // thousands of connections are too many for some machines
-						fmt.Fprintf(b.log, "%s: %s: %d: no figure: %v\n", s.file, name, value, err)
-						continue
-					}
-					fmt.Fprintf(b.log, "%s: %s: %d: %.1f µs\n", s.file, name, value, t.cpu)
-					line.points = append(line.points, point{float64(value), t.cpu})
-				}
-				c.lines = append(c.lines, line)
 			}
 		}
 		if err := os.WriteFile(filepath.Join(dir, s.file), []byte(c.svg()), 0o644); err != nil {
@@ -93,4 +96,32 @@ func (b *bench) plot(ctx context.Context, entered []*contender, dir string) erro
 		}
 	}
 	return nil
+}
+
+// point is what a request costs each contender at one value, in µs; 0: it could
+// not be measured, as with thousands of connections on some machines. They take
+// turns, so that a machine that is slower for a while is so for all of them.
+func (b *bench) point(ctx context.Context, s sweep, drawn []*contender, value int) ([]float64, error) {
+	turns := make([][]turn, len(drawn))
+	for range plotRounds {
+		for i, e := range drawn {
+			t, err := s.turn(b, ctx, e, value)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if err != nil {
+				fmt.Fprintf(b.log, "%s: %s: %d: no figure: %v\n", s.file, e.name, value, err)
+				continue
+			}
+			turns[i] = append(turns[i], t)
+		}
+	}
+	costs := make([]float64, len(drawn))
+	for i, e := range drawn {
+		if len(turns[i]) == plotRounds {
+			costs[i] = medianOf(turns[i], func(t turn) float64 { return t.cpu })
+			fmt.Fprintf(b.log, "%s: %s: %d: %.1f µs\n", s.file, e.name, value, costs[i])
+		}
+	}
+	return costs, nil
 }
