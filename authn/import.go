@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"gatehouse/config"
 )
 
@@ -23,11 +21,7 @@ func (s *Service) PrepareImport(email, name, hash string, roles []string) (User,
 	if roles, err = canonicalRoles(roles); err != nil {
 		return User{}, invalid("roles", err)
 	}
-	cost, err := bcrypt.Cost([]byte(hash))
-	if err != nil {
-		return User{}, invalid("password", errors.New("must be a bcrypt hash")) // err quotes parts of it
-	}
-	if cost > config.MaxBcryptCost {
+	if HashCost(hash) == 0 {
 		return User{}, invalid("password", fmt.Errorf("must be a bcrypt hash of a cost up to %d", config.MaxBcryptCost))
 	}
 	now := s.Now()

@@ -80,6 +80,16 @@ func (m *MemoryStore) UpdateUser(_ context.Context, id string, change func(*User
 	return nil
 }
 
+func (m *MemoryStore) HighestCost(context.Context) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	highest := 0
+	for _, u := range m.users {
+		highest = max(highest, HashCost(u.PasswordHash))
+	}
+	return highest, nil
+}
+
 // DeleteUser forgets a user and the user's sessions.
 func (m *MemoryStore) DeleteUser(_ context.Context, id string) error {
 	m.mu.Lock()

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +43,24 @@ func checkPassword(password string) error {
 		return fault("password_long", "max", maxPassword, "bytes", len(password))
 	}
 	return nil
+}
+
+// bcryptHash is $2a$, two digits of cost, 22 characters of salt, 31 of hash.
+var bcryptHash = regexp.MustCompile(`^\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}$`)
+
+// HashCost is the cost of a bcrypt hash that a password can be compared with,
+// bcrypt.MinCost to config.MaxBcryptCost. It is 0 for everything else: no hash,
+// a damaged one, one of cost 31, which would keep a processor busy for days.
+func HashCost(hash string) int {
+	parts := bcryptHash.FindStringSubmatch(hash)
+	if parts == nil {
+		return 0
+	}
+	cost, _ := strconv.Atoi(parts[1]) // digits, as the expression says
+	if cost < bcrypt.MinCost || cost > config.MaxBcryptCost {
+		return 0
+	}
+	return cost
 }
 
 // PasswordPolicy is what a new password must be. 72 bytes are the limit
@@ -161,35 +181,31 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return string(hash), err
 }
 
-// Verify reports whether password is the one that was hashed. The error means
+// Verify reports whether password is the one that was hashed. highest is the
+// highest HashCost of any account, whose hash may be this one. The error means
 // that there is no verdict.
 //
 // It takes the same time whatever it finds out, so that nobody learns who has
-// an account: 2^cost rounds of bcrypt for no hash at all ("", an unknown
-// user), for a hash that cannot be read, for a password that no account can
-// have, and for a hash of a lower cost, where further comparisons make up the
-// difference. Only a hash of a higher cost takes longer, until its owner logs
-// in and has it replaced.
-func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error) {
-	cost, err := bcrypt.Cost([]byte(hash))
-	known := err == nil && cost <= config.MaxBcryptCost // 31 would keep a worker busy for days
+// an account: the rounds of bcrypt are those of the cost that is configured or
+// of highest, whichever is more, for no hash at all ("", an unknown user), for
+// a hash that cannot be read, for a password that no account can have, and for
+// a hash of a lower cost, where further comparisons make up the difference.
+func (h *Hasher) Verify(ctx context.Context, hash, password string, highest int) (bool, error) {
+	cost := HashCost(hash)
+	known := cost > 0
+	full := max(h.cost, highest, cost)
 	if !known {
-		hash, cost = dummyHash(h.cost), h.cost
+		hash, cost = dummyHash(full), full
 	}
 	allowed := checkPassword(password) == nil
 	if !allowed {
 		password = "no password of anybody"
 	}
 	same := false
-	err = h.work(ctx, func() {
-		err := h.compare([]byte(hash), []byte(password))
-		same = err == nil
-		if !same && !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
-			cost = bcrypt.MinCost // damaged in the middle: nothing was computed yet
-			_ = h.compare([]byte(dummyHash(cost)), []byte(password))
-		}
-		// 2^c + 2^c + 2^(c+1) + … + 2^(cost-1) = 2^cost
-		for c := cost; c < h.cost; c++ {
+	err := h.work(ctx, func() {
+		same = h.compare([]byte(hash), []byte(password)) == nil
+		// 2^c + 2^c + 2^(c+1) + … + 2^(full-1) = 2^full
+		for c := cost; c < full; c++ {
 			_ = h.compare([]byte(dummyHash(c)), []byte(password))
 		}
 	})
@@ -199,8 +215,7 @@ func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error
 // Outdated tells whether a hash was made with another cost than is configured,
 // and is to be replaced when its password is at hand.
 func (h *Hasher) Outdated(hash string) bool {
-	cost, err := bcrypt.Cost([]byte(hash))
-	return err != nil || cost != h.cost
+	return HashCost(hash) != h.cost
 }
 
 // dummyHash is well-formed, and the hash of no password that anybody knows.

@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -24,9 +25,6 @@ func countingHasher() (*Hasher, *int) {
 		if err != nil {
 			return err
 		}
-		if strings.Contains(string(hash), "damaged") {
-			return bcrypt.InvalidHashPrefixError('x')
-		}
 		*rounds += 1 << cost
 		if strings.HasSuffix(string(hash), "right") && string(password) == "right" {
 			return nil
@@ -43,35 +41,121 @@ func fakeHash(cost int) string {
 }
 
 func TestVerifyCostsTheSame(t *testing.T) {
-	damaged := dummyHash(10)[:53] + "damaged"
+	damaged := strings.Replace(fakeHash(10), "Gate", "Ga!e", 1)
 	for _, c := range []struct {
 		what, hash, password string
 		want                 bool
-		rounds               int
 	}{
-		{"unknown user", "", "right", false, 1 << 10},
-		{"right", fakeHash(10), "right", true, 1 << 10},
-		{"wrong", fakeHash(10), "wrong", false, 1 << 10},
-		{"right, of lower cost", fakeHash(4), "right", true, 1 << 10},
-		{"wrong, of lower cost", fakeHash(4), "wrong", false, 1 << 10},
-		{"wrong, of half the cost", fakeHash(9), "wrong", false, 1 << 10},
-		{"of higher cost", fakeHash(12), "right", true, 1 << 12},
-		{"of the highest cost", fakeHash(config.MaxBcryptCost), "right", true, 1 << config.MaxBcryptCost},
-		{"of absurd cost", fakeHash(config.MaxBcryptCost + 1), "right", false, 1 << 10},
-		{"no bcrypt hash", "{SHA}xyz", "right", false, 1 << 10},
-		{"cut hash", fakeHash(10)[:30], "right", false, 1 << 10},
-		{"damaged hash", damaged, "right", false, 1 << 10},
-		{"empty password", fakeHash(10), "", false, 1 << 10},
-		{"tab", fakeHash(10), "right\t", false, 1 << 10},
-		{"NUL", fakeHash(10), "right\x00", false, 1 << 10},
-		{"too long", fakeHash(10), "right" + strings.Repeat("x", 68), false, 1 << 10},
-		{"invalid UTF-8", fakeHash(10), "right\xff", false, 1 << 10},
-		{"unknown and too long", "", strings.Repeat("x", 1000), false, 1 << 10},
+		{"unknown user", "", "right", false},
+		{"right", fakeHash(10), "right", true},
+		{"wrong", fakeHash(10), "wrong", false},
+		{"right, of lower cost", fakeHash(4), "right", true},
+		{"wrong, of lower cost", fakeHash(4), "wrong", false},
+		{"wrong, of half the cost", fakeHash(9), "wrong", false},
+		{"right, of higher cost", fakeHash(12), "right", true},
+		{"wrong, of higher cost", fakeHash(12), "wrong", false},
+		{"right, of the highest cost", fakeHash(config.MaxBcryptCost), "right", true},
+		{"of absurd cost", fakeHash(config.MaxBcryptCost + 1), "right", false},
+		{"no bcrypt hash", "{SHA}xyz", "right", false},
+		{"cut hash", fakeHash(10)[:30], "right", false},
+		{"damaged hash", damaged, "right", false},
+		{"empty password", fakeHash(10), "", false},
+		{"tab", fakeHash(10), "right\t", false},
+		{"NUL", fakeHash(10), "right\x00", false},
+		{"too long", fakeHash(10), "right" + strings.Repeat("x", 68), false},
+		{"invalid UTF-8", fakeHash(10), "right\xff", false},
+		{"unknown and too long", "", strings.Repeat("x", 1000), false},
 	} {
-		h, rounds := countingHasher()
-		got, err := h.Verify(context.Background(), c.hash, c.password)
-		if got != c.want || err != nil || *rounds != c.rounds {
-			t.Errorf("%s: Verify = %v, %v in %d rounds, want %v in %d", c.what, got, err, *rounds, c.want, c.rounds)
+		for _, highest := range []int{0, 4, 10, 12, 13, config.MaxBcryptCost} {
+			h, rounds := countingHasher()
+			got, err := h.Verify(context.Background(), c.hash, c.password, highest)
+			want := 1 << max(10, highest, HashCost(c.hash))
+			if got != c.want || err != nil || *rounds != want {
+				t.Errorf("%s, the highest cost %d: Verify = %v, %v in %d rounds, want %v in %d", c.what, highest, got, err, *rounds, c.want, want)
+			}
+		}
+	}
+}
+
+// Whose account it is, and whether there is one, does not change what a login
+// computes, whichever costs the hashes have.
+func TestLoginCostsTheSame(t *testing.T) {
+	store := new(MemoryStore)
+	for i, hash := range []string{
+		"", fakeHash(4), fakeHash(9), fakeHash(10), fakeHash(11), fakeHash(13), fakeHash(config.MaxBcryptCost + 1), fakeHash(31), fakeHash(16)[:59], "{SHA}xyz",
+	} {
+		for _, disabled := range []bool{false, true} {
+			id := fmt.Sprint(i, disabled)
+			if err := store.CreateUser(t.Context(), User{ID: id, Email: id + "@example.com", PasswordHash: hash, Disabled: disabled}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	logins := func(want int) {
+		t.Helper()
+		emails := []string{"unknown@example.com", "no address"}
+		for _, u := range store.users {
+			emails = append(emails, u.Email)
+		}
+		for _, email := range emails {
+			for _, password := range []string{"wrong", "right\x00", strings.Repeat("x", 1000)} {
+				h, rounds := countingHasher()
+				s := &Service{Users: store, Sessions: store, Hasher: h, Now: time.Now}
+				if _, err := s.Login(t.Context(), email, password, Client{}); !errors.Is(err, ErrInvalidCredentials) || *rounds != want {
+					t.Errorf("login of %s with %.10q: %v in %d rounds, want invalid_credentials in %d", email, password, err, *rounds, want)
+				}
+			}
+		}
+	}
+	logins(1 << 13)
+	for id, u := range store.users { // as signing in does
+		if HashCost(u.PasswordHash) > 10 {
+			u.PasswordHash = fakeHash(10)
+			store.users[id] = u
+		}
+	}
+	logins(1 << 10)
+}
+
+// A store that cannot tell the highest cost gives no verdict, rather than a
+// quick one.
+func TestLoginWithoutHighestCost(t *testing.T) {
+	away := errors.New("database is away")
+	h, rounds := countingHasher()
+	s := &Service{Users: costlessStore{new(MemoryStore), away}, Hasher: h, Now: time.Now}
+	for _, email := range []string{"unknown@example.com", "no address"} {
+		if _, err := s.Login(t.Context(), email, "right", Client{}); !errors.Is(err, away) || *rounds != 0 {
+			t.Errorf("login of %s = %v in %d rounds, want the store's error and no hashing", email, err, *rounds)
+		}
+	}
+}
+
+type costlessStore struct {
+	*MemoryStore
+	err error
+}
+
+func (s costlessStore) HighestCost(context.Context) (int, error) { return 0, s.err }
+
+// What has a cost can be compared with: it is good for bcrypt to do its work.
+func TestHashCost(t *testing.T) {
+	good := dummyHash(5)
+	for hash, want := range map[string]int{
+		good: 5, "$2b" + good[3:]: 5, "$2y" + good[3:]: 5, dummyHash(4): 4, dummyHash(config.MaxBcryptCost): config.MaxBcryptCost,
+		dummyHash(3): 0, dummyHash(config.MaxBcryptCost + 1): 0, dummyHash(31): 0, dummyHash(99): 0,
+		"": 0, "$2a$05$": 0, good[:59]: 0, good + "u": 0, good + "\n": 0, " " + good: 0, "$2x" + good[3:]: 0, "$2" + good[3:]: 0, "$3a" + good[3:]: 0,
+		"$2a$+5" + good[6:]: 0, "$2a$5$" + good[6:]: 0, "$2a$ 5" + good[6:]: 0, "$2a$05!" + good[7:]: 0, good[:20] + "!" + good[21:]: 0, good[:20] + "\n" + good[21:]: 0,
+		good[:58] + "é": 0, good[:59] + "é": 0,
+	} {
+		got := HashCost(hash)
+		if got != want {
+			t.Errorf("HashCost(%q) = %d, want %d", hash, got, want)
+		}
+		if got != 5 {
+			continue // too dear to try, or not to be tried
+		}
+		if err := bcrypt.CompareHashAndPassword([]byte(hash), []byte("x")); !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+			t.Errorf("comparing with %q: %v, want a mismatch", hash, err)
 		}
 	}
 }
@@ -101,7 +185,7 @@ func TestHasher(t *testing.T) {
 		for other, want := range map[string]bool{
 			password: true, password + "x": false, password + "\x00": false, "": false, strings.TrimSpace(password) + " ": false,
 		} {
-			if got, err := h.Verify(ctx, hash, other); got != want || err != nil {
+			if got, err := h.Verify(ctx, hash, other, 0); got != want || err != nil {
 				t.Errorf("Verify of %q against the hash of %q = %v, %v, want %v", other, password, got, err, want)
 			}
 		}
@@ -117,7 +201,7 @@ func TestHasher(t *testing.T) {
 	// Hashes of other programs.
 	hash, _ := bcrypt.GenerateFromPassword([]byte("right"), 4)
 	for _, prefix := range []string{"$2a$", "$2b$", "$2y$"} {
-		if ok, err := h.Verify(ctx, prefix+string(hash[4:]), "right"); !ok || err != nil {
+		if ok, err := h.Verify(ctx, prefix+string(hash[4:]), "right", 0); !ok || err != nil {
 			t.Errorf("Verify of a %s hash = %v, %v, want true", prefix, ok, err)
 		}
 	}
@@ -145,13 +229,13 @@ func TestHasherQueue(t *testing.T) {
 	defer cancel()
 	var wg sync.WaitGroup
 	for range cap(h.desks) {
-		wg.Go(func() { h.Verify(context.Background(), "", "x") })
+		wg.Go(func() { h.Verify(context.Background(), "", "x", 0) })
 		<-working
 	}
 	left := make(chan error, h.seats)
 	for range h.seats - cap(h.desks) {
 		wg.Go(func() {
-			_, err := h.Verify(ctx, "", "x")
+			_, err := h.Verify(ctx, "", "x", 0)
 			left <- err
 		})
 	}
@@ -163,7 +247,7 @@ func TestHasherQueue(t *testing.T) {
 	for queued() < h.seats {
 		time.Sleep(time.Microsecond) // until all of them queue; there is nothing to wait on
 	}
-	_, err := h.Verify(context.Background(), "", "x")
+	_, err := h.Verify(context.Background(), "", "x", 0)
 	if r := AsRefusal(err); !errors.Is(err, ErrBusy) || r.RetryAfter != time.Second {
 		t.Errorf("Verify with a full queue = %v, want ErrBusy after 1s", err)
 	}
@@ -178,7 +262,7 @@ func TestHasherQueue(t *testing.T) {
 	if most > cap(h.desks) {
 		t.Errorf("%d worked at once, want at most %d", most, cap(h.desks))
 	}
-	if _, err := h.Verify(context.Background(), "", "x"); err != nil {
+	if _, err := h.Verify(context.Background(), "", "x", 0); err != nil {
 		t.Errorf("Verify once the queue is empty = %v", err)
 	}
 }
@@ -197,12 +281,12 @@ func TestHasherShares(t *testing.T) {
 		t.Errorf("one network takes %d of %d seats, want half", taken, h.seats)
 	}
 	for _, address := range []string{"192.0.2.1", "::ffff:192.0.2.1"} {
-		if _, err := h.Verify(as(address), "", "x"); !errors.Is(err, ErrBusy) {
+		if _, err := h.Verify(as(address), "", "x", 0); !errors.Is(err, ErrBusy) {
 			t.Errorf("Verify for %s = %v, want busy", address, err)
 		}
 	}
 	for _, ctx := range []context.Context{as("192.0.2.2"), as("2001:db8::1"), context.Background()} {
-		if _, err := h.Verify(ctx, "", "x"); err != nil {
+		if _, err := h.Verify(ctx, "", "x", 0); err != nil {
 			t.Errorf("Verify for another = %v", err)
 		}
 	}

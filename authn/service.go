@@ -189,11 +189,11 @@ func (s *Service) authenticate(ctx context.Context, email, password string, c Cl
 	if err != nil {
 		return u, err
 	}
-	good, err := s.Hasher.Verify(ctx, u.PasswordHash, password)
+	good, err := s.verify(ctx, u.PasswordHash, password)
 	switch {
 	case err != nil:
 		attempt.dropped()
-		return u, fmt.Errorf("verify password: %w", err)
+		return u, err
 	case u.ID == "":
 		err = errors.New("unknown user")
 	case !good:
@@ -206,6 +206,22 @@ func (s *Service) authenticate(ctx context.Context, email, password string, c Cl
 	}
 	attempt.failed()
 	return u, ErrInvalidCredentials.Because(err)
+}
+
+// verify compares a password with the hash of a user, "" for an unknown one, in
+// the same time for all of them. One account with a costly hash slows down every
+// login, until its owner has signed in and renewHash has replaced it; a quick
+// answer for all others would tell that this one exists.
+func (s *Service) verify(ctx context.Context, hash, password string) (bool, error) {
+	highest, err := s.Users.HighestCost(ctx)
+	if err != nil {
+		return false, fmt.Errorf("look up the highest bcrypt cost: %w", err)
+	}
+	good, err := s.Hasher.Verify(ctx, hash, password, highest)
+	if err != nil {
+		return false, fmt.Errorf("verify password: %w", err)
+	}
+	return good, nil
 }
 
 // renewHash brings an old hash to the configured cost, now that the password
@@ -295,9 +311,9 @@ func (s *Service) stillGood(ctx context.Context, verified User, password string)
 		case u.PasswordHash == verified.PasswordHash:
 			return u, nil
 		}
-		good, err := s.Hasher.Verify(ctx, u.PasswordHash, password)
+		good, err := s.verify(ctx, u.PasswordHash, password)
 		if err != nil {
-			return User{}, fmt.Errorf("verify password: %w", err)
+			return User{}, err
 		}
 		if !good {
 			return User{}, ErrInvalidCredentials.Because(errors.New("password was changed meanwhile"))

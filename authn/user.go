@@ -41,6 +41,8 @@ type UserStore interface {
 	// UpdateUser applies change in one transaction; it may call change again.
 	// An error of change leaves the user as it was and is returned as it is.
 	UpdateUser(ctx context.Context, id string, change func(*User) error) error
+	// HighestCost is the highest HashCost of all users, 0 if there is none.
+	HighestCost(ctx context.Context) (int, error)
 }
 
 // ErrUserNotFound is a UserStore's answer for a user it does not have.

@@ -48,6 +48,29 @@ func user(id, email string) authn.User {
 	}
 }
 
+// aHash is well-formed, if prefix is.
+func aHash(prefix string) string { return prefix + strings.Repeat("./AZaz09u", 6)[:53] }
+
+// hashes are all that a database may hold: those without a cost come first.
+func hashes() (all []string) {
+	good := aHash("$2a$16$")
+	all = []string{
+		"", "x", "zzzzzzzzzz", strings.Repeat("z", 60), "$2a$16$", good[:59], good + "u", good + "\n", " " + good, good[:30] + " " + good[31:],
+		good[:30] + "=" + good[31:], good[:58] + "é", good[:59] + "é", "é" + good[1:], aHash("$2x$16$"), aHash("$2$16$"), aHash("$3a$16$"), aHash("$2A$16$"),
+		aHash("$2a$16."), aHash("$2a.16$"), aHash("$2a$1a$"), aHash("$2a$0:$"), aHash("$2a$ 9$"), aHash("$2a$+9$"), aHash("$2a$1١$"),
+	}
+	var costly []string
+	for cost := range 100 {
+		hash := aHash(fmt.Sprintf("$2%c$%02d$", "aby"[cost%3], cost))
+		if authn.HashCost(hash) > 0 {
+			costly = append(costly, hash)
+		} else {
+			all = append(all, hash)
+		}
+	}
+	return append(all, costly...)
+}
+
 func sameUser(a, b authn.User) bool {
 	times := a.TokensUntil.Equal(b.TokensUntil) && a.SessionsUntil.Equal(b.SessionsUntil) && a.Created.Equal(b.Created) && a.Updated.Equal(b.Updated)
 	return times && slices.Equal(a.Roles, b.Roles) && a.ID == b.ID && a.Email == b.Email && a.Name == b.Name &&
@@ -127,6 +150,27 @@ func TestUserStore(t *testing.T, open func(t *testing.T) authn.UserStore) {
 		if got, _ := s.UserByID(ctx, "u1"); !errors.Is(err, mine) || !sameUser(got, want) {
 			t.Errorf("UpdateUser that fails = %v, left %+v, want %v and no change", err, got, mine)
 		}
+	})
+	t.Run("the highest cost", func(t *testing.T) {
+		s := open(t)
+		highest := 0
+		check := func(after string) {
+			t.Helper()
+			if got, err := s.HighestCost(ctx); got != highest || err != nil {
+				t.Errorf("HighestCost after %q = %d, %v, want %d", after, got, err, highest)
+			}
+		}
+		check("nothing")
+		for i, hash := range hashes() {
+			must(t, s.CreateUser(ctx, authn.User{ID: strconv.Itoa(i), Email: strconv.Itoa(i) + "@example.com", PasswordHash: hash, Disabled: i%2 == 0}))
+			highest = max(highest, authn.HashCost(hash))
+			check(hash)
+		}
+		for i := range hashes() {
+			must(t, s.UpdateUser(ctx, strconv.Itoa(i), func(u *authn.User) error { u.PasswordHash = aHash("$2a$07$"); return nil }))
+		}
+		highest = 7
+		check("all were replaced")
 	})
 	t.Run("no update is lost", func(t *testing.T) {
 		s := open(t)

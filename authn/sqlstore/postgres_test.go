@@ -23,6 +23,7 @@ func TestPostgres(t *testing.T) {
 		test func(*testing.T, *authntest.Postgres)
 	}{
 		{"conformance", testPostgresConformance},
+		{"highest cost", testPostgresHighestCost},
 		{"processes", testPostgresProcesses},
 		{"order", testRevocationOrder},
 		{"rollback", testRolledBack},

@@ -165,6 +165,29 @@ func (s *Store) DeleteUser(ctx context.Context, id string) error {
 	return err
 }
 
+// selectHighestCost has the condition of the index users_cost word for word, or
+// it would not be used. The condition is authn.HashCost's: what has no cost must
+// not sort before what has.
+const selectHighestCost = `SELECT substr(password_hash, 5, 2) FROM users
+	WHERE length(password_hash) = 60
+	AND substr(password_hash, 1, 4) IN ('$2a$', '$2b$', '$2y$')
+	AND substr(password_hash, 5, 2) IN ('04', '05', '06', '07', '08', '09', '10', '11', '12', '13', '14', '15', '16', '17', '18')
+	AND substr(password_hash, 7, 1) = '$'
+	AND ltrim(substr(password_hash, 8), './ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789') = ''
+	ORDER BY substr(password_hash, 5, 2) DESC LIMIT 1`
+
+// HighestCost is the highest authn.HashCost of all users, 0 if there is none.
+func (s *Store) HighestCost(ctx context.Context) (int, error) {
+	found, err := list(ctx, s, "read the highest bcrypt cost", func(r row) (cost int, err error) {
+		err = r.Scan(&cost)
+		return cost, err
+	}, selectHighestCost)
+	if err != nil || len(found) == 0 {
+		return 0, err
+	}
+	return found[0], nil
+}
+
 // List returns all users by address.
 func (s *Store) List(ctx context.Context) ([]authn.User, error) {
 	return list(ctx, s, "list users", scanUser, selectUser+` ORDER BY email`)

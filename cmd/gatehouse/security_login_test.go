@@ -48,7 +48,7 @@ func loginCases(b *hostileBed) []hostile {
 	}
 	good := "__Host-gatehouse=" + alice
 	return []hostile{
-		{number: 142, name: "whether an account exists, by the time of the answer", held: []string{"authn.TestVerifyCostsTheSame", "authn.TestDummyHash"}},
+		{number: 142, name: "whether an account exists, by the time of the answer", held: []string{"authn.TestVerifyCostsTheSame", "authn.TestLoginCostsTheSame", "authn.TestLoginTime", "authn.TestDummyHash"}},
 		{number: 143, name: "the same, by logins in parallel", held: []string{"authn.TestHasher", "authn.TestHasherQueue", "authn.TestHasherShares"}},
 		{number: 145, name: "registering an address that is taken", because: "says so (`user_exists`), as its contract asks; it is counted per client address", run: takenAddress},
 		{number: 146, name: "passwords of 73 bytes and more, 37 letters of two bytes, at registration", sent: calls("400", "/register", fmt.Sprintf(`{"email":"long@example.com","password":%q}`, long+"x"), fmt.Sprintf(`{"email":"long@example.com","password":%q}`, strings.Repeat("\u00e9", 37)), fmt.Sprintf(`{"email":"long@example.com","password":%q}`, strings.Repeat("aB1-", 1000)))},
