@@ -134,10 +134,9 @@ func (b *bed) suffer(t *testing.T, a attack) string {
 		t.Errorf("after the attack: %v", err)
 	}
 	t.Logf("%s\nbefore %v\npeak   %v\nafter  %v", &c, before, peak, after)
-	ms := func(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond)) }
 	return fmt.Sprintf("| %s, %d connections | %d, %d, %d MiB | %d, %d, %d | %d, %d, %d | %s, %s ms | %s, %s ms | %d | %s |", a.name, b.many,
 		before.rss>>20, peak.rss>>20, after.rss>>20, before.files, peak.files, after.files, before.goroutines, peak.goroutines, after.goroutines,
-		ms(quiet.quantile(.5)), ms(attacked.quantile(.5)), ms(quiet.quantile(.99)), ms(attacked.quantile(.99)), len(attacked.took), &c)
+		quantile(quiet.took, .5), quantile(attacked.took, .5), quantile(quiet.took, .99), quantile(attacked.took, .99), len(attacked.took), &c)
 }
 
 // slack is what may be kept in memory: pools, counters of the throttle, log

@@ -212,16 +212,18 @@ func (b *bed) ask(ctx context.Context, c *tally, next func() *http.Request) {
 	}
 	defer client.CloseIdleConnections()
 	b.each(ctx, func(context.Context) {
-		res, err := client.Do(next())
+		req, begin := next(), time.Now()
+		res, err := client.Do(req)
 		if err != nil {
 			c.add("no answer")
 			return
 		}
+		took := time.Since(begin)
 		defer res.Body.Close()
 		var body struct{ Error string }
 		_ = json.NewDecoder(res.Body).Decode(&body)
 		_, _ = io.Copy(io.Discard, res.Body)
-		c.add(strings.TrimSpace(fmt.Sprint(res.StatusCode, " ", body.Error)))
+		c.answered(strings.TrimSpace(fmt.Sprint(res.StatusCode, " ", body.Error)), took)
 	})
 }
 

@@ -173,13 +173,13 @@ func (b *bed) once(client *http.Client) error {
 	return err
 }
 
-// quantile of what it took, 0 to 1.
-func (u *use) quantile(q float64) time.Duration {
-	if len(u.took) == 0 {
-		return 0
+// quantile of times, in milliseconds; q is 0 to 1.
+func quantile(took []time.Duration, q float64) string {
+	if len(took) == 0 {
+		return "0.0"
 	}
-	slices.Sort(u.took)
-	return u.took[int(q*float64(len(u.took)-1))]
+	slices.Sort(took)
+	return fmt.Sprintf("%.1f", float64(took[int(q*float64(len(took)-1))])/float64(time.Millisecond))
 }
 
 // A burden is what the gateway holds at a moment.
@@ -238,10 +238,12 @@ func (b *bed) peak(t *testing.T, ctx context.Context) (most burden) {
 	return most
 }
 
-// A tally counts what became of an attack's attempts.
+// A tally counts what became of an attack's attempts, and has the times until
+// the gateway said that it was busy.
 type tally struct {
 	mu     sync.Mutex
 	counts map[string]int
+	busy   []time.Duration
 }
 
 func (c *tally) add(what string) {
@@ -253,12 +255,25 @@ func (c *tally) add(what string) {
 	c.counts[what]++
 }
 
+// answered is add for the answer to a request.
+func (c *tally) answered(what string, took time.Duration) {
+	c.add(what)
+	if what == "503 busy" {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.busy = append(c.busy, took)
+	}
+}
+
 func (c *tally) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []string
 	for _, what := range slices.Sorted(maps.Keys(c.counts)) {
 		all = append(all, fmt.Sprintf("%s × %d", what, c.counts[what]))
+	}
+	if len(c.busy) > 0 {
+		all = append(all, fmt.Sprintf("busy after p50 %s, p99 %s ms", quantile(c.busy, .5), quantile(c.busy, .99)))
 	}
 	return strings.Join(all, ", ")
 }
