@@ -131,6 +131,7 @@ func (s *server) report(ctx context.Context) {
 	failing := map[string]string{}
 	var counts authn.RevocationCounts
 	var dropped int64
+	slow := 0
 	for {
 		select {
 		case <-tick.C:
@@ -140,10 +141,39 @@ func (s *server) report(ctx context.Context) {
 				dropped = now
 			}
 			s.reportChanges(failing, s.failures(ctx))
+			s.reportCost(ctx, &slow)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// reportCost logs that an account's password hash slows down all logins, and
+// when none does any more. slow is the cost that was told of, 0 for none.
+func (s *server) reportCost(ctx context.Context, slow *int) {
+	if s.stores.db == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	highest, err := s.stores.db.HighestCost(ctx)
+	if err != nil {
+		return // failures has told
+	}
+	configured := s.current.Load().cfg.Users.BcryptCost
+	if highest <= configured {
+		highest = 0
+	}
+	switch {
+	case highest == *slow:
+		return
+	case highest == 0:
+		s.log.Info("logins are as fast as users.bcrypt_cost says", "bcrypt_cost", configured)
+	default:
+		s.log.Warn("a password hash of higher cost than users.bcrypt_cost slows down every login",
+			"highest", highest, "bcrypt_cost", configured)
+	}
+	*slow = highest
 }
 
 // failures is what does not answer at the moment, and its error.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"gatehouse/authn"
+	"gatehouse/authn/sqlstore"
 	"gatehouse/config"
 )
 
@@ -209,6 +210,35 @@ func TestReport(t *testing.T) {
 	got := strings.Count(out.String(), "\n")
 	if got != 2 || !strings.Contains(out.String(), `msg="does not answer" what=revocation error="disk on fire"`) || !strings.Contains(out.String(), `msg="answers again" what=revocation`) {
 		t.Errorf("%d lines, want one of each kind:\n%s", got, out.String())
+	}
+}
+
+// The log says when a hash slows down all logins, and when none does any more.
+func TestReportCost(t *testing.T) {
+	var out lockedBuffer
+	db, err := sqlstore.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "gatehouse.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	s := &server{log: newLogging(&out), stores: &stores{db: db}}
+	s.current.Store(&generation{cfg: &config.Config{Users: config.Users{BcryptCost: 5}}})
+	slow := 0
+	report := func() { s.reportCost(t.Context(), &slow); s.reportCost(t.Context(), &slow) }
+	report()
+	for id, cost := range map[string]string{"a": "04", "b": "05", "c": "12"} {
+		if err := db.CreateUser(t.Context(), authn.User{ID: id, Email: id + "@example.com", PasswordHash: strings.Replace(aHash, "$04$", "$"+cost+"$", 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report()
+	if err := db.DeleteUser(t.Context(), "c"); err != nil {
+		t.Fatal(err)
+	}
+	report()
+	got := out.String()
+	if strings.Count(got, "\n") != 2 || !strings.Contains(got, "slows down every login\" highest=12 bcrypt_cost=5") || !strings.Contains(got, "logins are as fast") {
+		t.Errorf("logged, want one line of each kind:\n%s", got)
 	}
 }
 

@@ -41,12 +41,13 @@ type userJSON struct {
 	Name     string   `json:"name"`
 	Roles    []string `json:"roles"`
 	Disabled bool     `json:"disabled"`
+	Cost     int      `json:"bcrypt_cost"` // 0: no password
 	Created  string   `json:"created"`
 	Updated  string   `json:"updated"`
 }
 
 func userOf(u authn.User) userJSON {
-	return userJSON{u.ID, u.Email, u.Name, notNil(u.Roles), u.Disabled, utc(u.Created), utc(u.Updated)}
+	return userJSON{u.ID, u.Email, u.Name, notNil(u.Roles), u.Disabled, authn.HashCost(u.PasswordHash), utc(u.Created), utc(u.Updated)}
 }
 
 func (u userJSON) state() string {
