@@ -39,8 +39,7 @@ func headers(m map[string]string) []header {
 	return hs
 }
 
-// compileRoutes makes the routes of a configuration and finds those that no
-// rule ranks and those that no request can reach.
+// compileRoutes makes the routes of a configuration.
 func compileRoutes(c *config.Config) ([]*Route, config.Problems) {
 	var routes []*Route
 	var problems config.Problems
@@ -70,126 +69,7 @@ func compileRoutes(c *config.Config) ([]*Route, config.Problems) {
 		}
 		routes = append(routes, rt)
 	}
-	return routes, append(problems, conflicts(routes)...)
-}
-
-// conflicts finds pairs of routes on one host whose paths and methods meet
-// while neither is the more specific. Patterns without wildcards are always
-// nested or apart, so only equal ones of these can be in conflict.
-func conflicts(routes []*Route) config.Problems {
-	var problems config.Problems
-	report := func(a, b *Route, why string) {
-		problems = append(problems, config.Problem{
-			Pos:  b.Pos,
-			Text: fmt.Sprintf("route %s and route %s (%s) %s", b.describe(), a.describe(), a.Pos, why),
-			Hint: "no rule says which of them comes first: change the path or the methods of one",
-		})
-	}
-	byHost := map[string][]*Route{}
-	for _, rt := range routes {
-		byHost[rt.Host] = append(byHost[rt.Host], rt)
-	}
-	hosts := make([]string, 0, len(byHost))
-	for host := range byHost {
-		hosts = append(hosts, host)
-	}
-	slices.Sort(hosts)
-	for _, host := range hosts {
-		var wild []*Route
-		same := map[string][]*Route{}
-		for _, rt := range byHost[host] {
-			if strings.Contains(rt.Path, "{") {
-				wild = append(wild, rt)
-			}
-			parts := rt.pattern.parts()
-			for _, p := range parts {
-				key := fmt.Sprint(len(parts), p.below, p.sample())
-				for _, other := range same[key] {
-					if rt != other && !methodsRank(other, rt) && !reported(problems, other, rt) {
-						report(other, rt, "match the same requests")
-					}
-				}
-				same[key] = append(same[key], rt)
-			}
-		}
-		for i, a := range wild {
-			for _, b := range byHost[host] {
-				if a == b || slices.Index(wild, b) > i || methodsApart(a, b) {
-					continue
-				}
-				if example, meet := overlap(a.pattern, b.pattern); meet {
-					first, second := a, b
-					if cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column)) > 0 {
-						first, second = b, a
-					}
-					report(first, second, fmt.Sprintf("both match paths such as %s, and each matches some that the other does not", example))
-				}
-			}
-		}
-	}
-	return problems
-}
-
-func reported(problems config.Problems, a, b *Route) bool {
-	return slices.ContainsFunc(problems, func(p config.Problem) bool {
-		return p.Pos == b.Pos && strings.Contains(p.Text, a.Pos.String())
-	})
-}
-
-// overlap tells whether some paths fit both patterns while neither pattern is
-// inside the other there.
-func overlap(a, b pattern) (example string, meet bool) {
-	for _, p := range a.parts() {
-		for _, q := range b.parts() {
-			if p.compare(q) == overlaps {
-				return p.common(q), true
-			}
-		}
-	}
-	return "", false
-}
-
-// common is a path that both parts fit.
-func (a part) common(b part) string {
-	var s strings.Builder
-	for i := range max(len(a.segments), len(b.segments)) {
-		text := "x"
-		for _, p := range []part{a, b} {
-			if i < len(p.segments) && !p.segments[i].wild {
-				text = p.segments[i].text
-			}
-		}
-		s.WriteString("/" + text)
-	}
-	return s.String()
-}
-
-// methodsApart reports that no method is served by both.
-func methodsApart(a, b *Route) bool {
-	if len(a.Methods) == 0 || len(b.Methods) == 0 {
-		return false
-	}
-	return !slices.ContainsFunc(a.methodSet(), func(m string) bool { return slices.Contains(b.methodSet(), m) })
-}
-
-// methodsRank reports that the methods say which of two routes on one path comes
-// first: they are apart, or one's are some of the other's.
-func methodsRank(a, b *Route) bool {
-	if methodsApart(a, b) {
-		return true
-	}
-	as, bs := a.methodSet(), b.methodSet()
-	switch {
-	case as == nil || bs == nil:
-		return len(as) != len(bs)
-	case len(as) == len(bs):
-		return false
-	}
-	small, large := as, bs
-	if len(as) > len(bs) {
-		small, large = bs, as
-	}
-	return !slices.ContainsFunc(small, func(m string) bool { return !slices.Contains(large, m) })
+	return routes, problems
 }
 
 // unreachable finds routes that other routes, or the gateway's own endpoints,

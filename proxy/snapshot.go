@@ -78,12 +78,12 @@ func NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
 		}
 	}
 	routes, problems := compileRoutes(c)
-	if len(problems) > 0 {
-		return nil, problems
-	}
 	s.stripper = stripper{c.IdentityNames()}
 	s.routes = rank(routes)
 	s.table = newTable(s.routes)
+	if problems = append(problems, s.table.conflicts()...); len(problems) > 0 {
+		return nil, problems
+	}
 	if problems := s.unreachable(); len(problems) > 0 {
 		return nil, problems
 	}

@@ -20,7 +20,7 @@ import (
 // path.
 type table struct {
 	exact map[string]*node
-	wild  []wildHost // longest suffix first
+	wild  map[string]*node // by what follows the star: ".example.com"
 	any   *node
 
 	// slashes says that some route fits a path with, but not without, a final
@@ -30,12 +30,8 @@ type table struct {
 
 	// folded is the same table with every literal segment folded. Routes that
 	// differ in case only share a place in it, so a look-up finds all of them.
+	// Without capitals it is the table itself.
 	folded *table
-}
-
-type wildHost struct {
-	suffix string // ".example.com"
-	root   *node
 }
 
 // A node stands for one segment of a path.
@@ -48,12 +44,15 @@ type node struct {
 
 func newTable(routes []*Route) *table {
 	t := buildTable(routes, func(s string) string { return s })
-	t.folded = buildTable(routes, fold)
+	t.folded = t
+	if t.cased {
+		t.folded = buildTable(routes, fold)
+	}
 	return t
 }
 
 func buildTable(routes []*Route, spell func(string) string) *table {
-	t := &table{exact: map[string]*node{}}
+	t := &table{exact: map[string]*node{}, wild: map[string]*node{}}
 	for _, rt := range routes {
 		t.root(rt.Host).add(rt, spell)
 		t.slashes = t.slashes || rt.pattern.here != rt.pattern.below
@@ -61,7 +60,6 @@ func buildTable(routes []*Route, spell func(string) string) *table {
 			t.cased = t.cased || !part.wild && fold(part.text) != part.text
 		}
 	}
-	slices.SortFunc(t.wild, func(a, b wildHost) int { return cmp.Compare(len(b.suffix), len(a.suffix)) })
 	return t
 }
 
@@ -72,19 +70,14 @@ func (t *table) root(host string) *node {
 		}
 		return t.any
 	}
+	hosts := t.exact
 	if suffix, ok := strings.CutPrefix(host, "*"); ok {
-		for _, w := range t.wild {
-			if w.suffix == suffix {
-				return w.root
-			}
-		}
-		t.wild = append(t.wild, wildHost{suffix, &node{}})
-		return t.wild[len(t.wild)-1].root
+		hosts, host = t.wild, suffix
 	}
-	if t.exact[host] == nil {
-		t.exact[host] = &node{}
+	if hosts[host] == nil {
+		hosts[host] = &node{}
 	}
-	return t.exact[host]
+	return hosts[host]
 }
 
 func (n *node) add(rt *Route, spell func(string) string) {
@@ -184,9 +177,14 @@ func (t *table) find(host, path string, encoded bool, take func([]*Route) bool) 
 	if n := t.exact[host]; n != nil && n.find(path, encoded, take) {
 		return true
 	}
-	for _, w := range t.wild {
-		if strings.HasSuffix(host, w.suffix) && len(host) > len(w.suffix) && w.root.find(path, encoded, take) {
-			return true
+	if len(t.wild) > 0 {
+		for i := 1; i < len(host); i++ { // the longest suffix first
+			if host[i] != '.' {
+				continue
+			}
+			if n := t.wild[host[i:]]; n != nil && n.find(path, encoded, take) {
+				return true
+			}
 		}
 	}
 	return t.any != nil && t.any.find(path, encoded, take)

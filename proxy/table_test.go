@@ -148,8 +148,8 @@ func TestTableRanksAsServeMux(t *testing.T) {
 			}
 			refused = refused || !register(mux, pattern, rt.Name)
 		}
-		if got := len(conflicts(routes)) > 0; got != refused {
-			t.Fatalf("conflicts(%q) = %v, ServeMux says %v", lines, conflicts(routes), refused)
+		if got := len(newTable(routes).conflicts()) > 0; got != refused {
+			t.Fatalf("conflicts(%q) = %v, ServeMux says %v", lines, newTable(routes).conflicts(), refused)
 		}
 		if refused {
 			continue
@@ -212,7 +212,7 @@ func TestConflictsQuoteBothRoutes(t *testing.T) {
 		{[]string{"/a/", "/a"}, "match the same requests"},
 		{[]string{"/a/", "/a/{rest...}"}, ""},
 	} {
-		got := conflicts(testRoutes(t, c.routes...)).Error()
+		got := newTable(testRoutes(t, c.routes...)).conflicts().Error()
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("conflicts(%q) = %q, want %q", c.routes, got, c.want)
 		}
