@@ -87,8 +87,13 @@ func (g *Gateway) NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	forwarders := map[transportKey]http.Handler{} // one for all routes that share connections
 	for _, rt := range s.routes {
-		rt.handler = newForwarder(s, g.transports.get(rt.target, rt.Timeout), g.log)
+		key := rt.target.key(rt.Timeout)
+		if forwarders[key] == nil {
+			forwarders[key] = newForwarder(s, g.transports.get(rt.target, rt.Timeout), g.log)
+		}
+		rt.handler = forwarders[key]
 		rt.metrics = g.metrics.route(rt.Name)
 	}
 	return s, nil

@@ -66,12 +66,16 @@ func (set *headerSet) renderAll(id *authn.Identity) []string {
 	return values
 }
 
-// headerSets are the sets of a configuration, each once.
+// headerSets are the sets of a configuration, each once. That of a route
+// without headers of its own is at "".
 type headerSets map[string]*headerSet
 
 // compile is compileIdentity, and returns the set that another route has, if
 // that is the same.
 func (all headerSets) compile(c *config.Config, rt *config.Route) (*headerSet, error) {
+	if set := all[""]; set != nil && len(rt.IdentityHeaders) == 0 {
+		return set, nil
+	}
 	set, err := compileIdentity(c, rt)
 	if err != nil {
 		return nil, err
@@ -79,6 +83,9 @@ func (all headerSets) compile(c *config.Config, rt *config.Route) (*headerSet, e
 	key := fmt.Sprintf("%q", set.headers)
 	if all[key] == nil {
 		all[key] = &set
+	}
+	if len(rt.IdentityHeaders) == 0 {
+		all[""] = all[key]
 	}
 	return all[key], nil
 }

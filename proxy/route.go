@@ -13,7 +13,7 @@ import (
 
 // A Route is one entry of routes:, compiled.
 type Route struct {
-	config.Route
+	*config.Route
 	pattern  pattern
 	identity *headerSet
 	cors     *cors
@@ -25,7 +25,6 @@ type Route struct {
 	remove  map[string]bool
 	handler http.Handler
 	metrics *routeMetrics
-	key     string // its key in the file, "routes[2]", for problems
 }
 
 type header struct{ name, value string }
@@ -41,35 +40,44 @@ func headers(m map[string]string) []header {
 
 // compileRoutes makes the routes of a configuration.
 func compileRoutes(c *config.Config) ([]*Route, config.Problems) {
-	var routes []*Route
+	routes := make([]*Route, 0, len(c.Routes))
 	var problems config.Problems
-	sets := headerSets{}
-	for i, cr := range c.Routes {
+	sets, targets := headerSets{}, targets{}
+	for i := range c.Routes {
+		cr := &c.Routes[i]
 		rt := &Route{
 			Route:    cr,
 			pattern:  parsePattern(cr.Path, cr.Exact),
 			cors:     compileCORS(cr.CORS),
 			set:      headers(cr.SetHeaders),
 			response: headers(cr.ResponseHeaders),
-			remove:   map[string]bool{},
-			key:      fmt.Sprintf("routes[%d]", i),
-		}
-		for _, name := range cr.RemoveHeaders {
-			rt.remove[config.HeaderSpelling(name)] = true
-		}
-		for _, set := range rt.set {
-			rt.remove[config.HeaderSpelling(set.name)] = true
+			remove:   removed(cr),
 		}
 		var err error
-		if rt.identity, err = sets.compile(c, &cr); err != nil {
-			problems = append(problems, c.Problem(rt.key+".identity_headers", "%v", err))
+		if rt.identity, err = sets.compile(c, cr); err != nil {
+			problems = append(problems, c.Problem(fmt.Sprintf("routes[%d].identity_headers", i), "%v", err))
 		}
-		if rt.target, err = parseTarget(cr.Upstream[0].URL); err != nil {
-			problems = append(problems, c.Problem(rt.key+".upstream", "%v", err))
+		if rt.target, err = targets.parse(cr.Upstream[0].URL); err != nil {
+			problems = append(problems, c.Problem(fmt.Sprintf("routes[%d].upstream", i), "%v", err))
 		}
 		routes = append(routes, rt)
 	}
 	return routes, problems
+}
+
+// removed is what rt.remove wants; nil for nothing.
+func removed(cr *config.Route) map[string]bool {
+	if len(cr.RemoveHeaders)+len(cr.SetHeaders) == 0 {
+		return nil
+	}
+	names := map[string]bool{}
+	for _, name := range cr.RemoveHeaders {
+		names[config.HeaderSpelling(name)] = true
+	}
+	for name := range cr.SetHeaders {
+		names[config.HeaderSpelling(name)] = true
+	}
+	return names
 }
 
 // unreachable finds routes that other routes, or the gateway's own endpoints,

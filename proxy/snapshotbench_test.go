@@ -68,6 +68,23 @@ func live() uint64 {
 	return m.HeapAlloc
 }
 
+// TestRoutesAreSmall: thousands of routes are marked by every collection, so
+// what is equal in them is held once.
+func TestRoutesAreSmall(t *testing.T) {
+	const n = 5000
+	c := mustParse(t, hostRoutes(n/10, 10))
+	g := New(Options{})
+	before := live()
+	s, err := g.NewSnapshot(SnapshotOptions{Config: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if each := (live() - before) / n; each > 600 {
+		t.Errorf("a route takes %d bytes, want at most 600", each)
+	}
+	runtime.KeepAlive(s)
+}
+
 // TestConflictsAreBounded: a pattern that is wrong in every route does not make
 // a message of every pair.
 func TestConflictsAreBounded(t *testing.T) {

@@ -16,7 +16,7 @@ func testRoutes(t testing.TB, lines ...string) []*Route {
 	t.Helper()
 	var routes []*Route
 	for i, line := range lines {
-		cr := config.Route{Pos: config.Position{File: "gateway.yaml", Line: i + 1, Column: 1}, Name: line}
+		cr := &config.Route{Pos: config.Position{File: "gateway.yaml", Line: i + 1, Column: 1}, Name: line}
 		fields := strings.Fields(line)
 		for _, f := range fields {
 			switch {

@@ -51,6 +51,21 @@ func parseTarget(s string) (target, error) {
 	return target{}, wantURL(s)
 }
 
+// targets are the targets of a configuration, each once: thousands of routes
+// have a handful of upstreams.
+type targets map[string]target
+
+// parse is parseTarget, remembered.
+func (all targets) parse(s string) (t target, err error) {
+	t, known := all[s]
+	if !known {
+		if t, err = parseTarget(s); err == nil {
+			all[s] = t
+		}
+	}
+	return t, err
+}
+
 func wantURL(s string) error {
 	return fmt.Errorf("upstream %s: want a URL such as http://localhost:3000", quoteUpstream(s))
 }

@@ -92,7 +92,8 @@ func (b *bufferPool) Get() []byte {
 
 func (b *bufferPool) Put(buf []byte) { b.pool.Put((*buffer)(buf)) }
 
-// newForwarder is the handler that forwards a route's requests.
+// newForwarder is the handler that forwards the requests of all routes whose
+// connections are the transport's.
 func newForwarder(s *Snapshot, transport http.RoundTripper, l *slog.Logger) http.Handler {
 	return &httputil.ReverseProxy{
 		Transport:  transport,
