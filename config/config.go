@@ -13,6 +13,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"time"
 )
@@ -44,6 +45,9 @@ type Config struct {
 	// Files are the absolute paths of every other file that the configuration
 	// names (…_file keys), so that a change in any of them is a reload.
 	Files []string `yaml:"-"`
+	// Sums are the contents, by absolute path, of the files that Load has read:
+	// the configuration itself and its secrets.
+	Sums map[string][sha256.Size]byte `yaml:"-"`
 	// Warnings are what is allowed but perhaps not meant, such as open
 	// registration in front of routes that any signed-in user may use.
 	Warnings []Problem `yaml:"-"`

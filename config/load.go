@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +48,7 @@ func Parse(path string, data []byte, lookup func(string) (string, bool)) (*Confi
 	d := newDecoder(path, lookup)
 	c := defaults()
 	c.Path, c.positions, c.raws, c.expanded = path, d.positions, d.raws, d.expanded
+	c.Sums = map[string][sha256.Size]byte{absolute(path): sha256.Sum256(data)}
 	root := d.document(data)
 	if root == nil {
 		return nil, d.sorted()
@@ -136,10 +138,7 @@ func (c *Config) Revokes() bool { return c.KeepsAccounts() || c.Revocation.Store
 // reads the secret files.
 func (v *validator) resolveFiles() {
 	c := v.c
-	v.base = filepath.Dir(c.Path)
-	if abs, err := filepath.Abs(c.Path); err == nil {
-		v.base = filepath.Dir(abs)
-	}
+	v.base = filepath.Dir(absolute(c.Path))
 	c.DataDir = v.absolute(c.DataDir)
 	if path, ok := strings.CutPrefix(c.Users.Database, "sqlite:"); ok && path != "" {
 		c.Users.Database = "sqlite:" + v.absolute(path)
@@ -169,6 +168,14 @@ func (v *validator) resolveFiles() {
 			}
 		}
 	}
+}
+
+// absolute is path, which may begin at the current folder.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 func (v *validator) absolute(path string) string {
@@ -246,6 +253,7 @@ func (v *validator) readSecret(key, path string) Secret {
 		v.bad(key, "the file is too large: want at most 64 KiB", "")
 		return ""
 	}
+	v.c.Sums[path] = sha256.Sum256(data)
 	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	if text == "" {
 		v.bad(key, "the file is empty", "")

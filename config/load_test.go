@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -58,7 +59,7 @@ func TestLoadMinimal(t *testing.T) {
 	rt.Name, rt.Pos = "/", Position{want.Path, 2, 5}
 	rt.Upstream = []Upstream{{URL: "http://127.0.0.1:3000", Weight: 1}}
 	want.Routes = []Route{rt}
-	want.Warnings, want.positions, want.raws, want.expanded = c.Warnings, c.positions, c.raws, c.expanded
+	want.Warnings, want.Sums, want.positions, want.raws, want.expanded = c.Warnings, c.Sums, c.positions, c.raws, c.expanded
 	equal(t, "Load(minimal)", c, want)
 	equal(t, "warnings", texts(c.Warnings), `registration is open, so anybody can pass "access: authenticated"`)
 	equal(t, "HTTPS", c.HTTPS(), false)
@@ -241,4 +242,20 @@ func TestByteOrderMark(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), ":1:1: the file begins with a byte order mark") {
 		t.Errorf("Parse = %v, want the byte order mark named", err)
 	}
+}
+
+// A reload compares what the files hold with what they held when they were read.
+func TestSums(t *testing.T) {
+	dir := t.TempDir()
+	file, secret := filepath.Join(dir, "gateway.yaml"), filepath.Join(dir, "secret")
+	texts := map[string]string{
+		file:   "tokens: {keys: [{id: a, algorithm: HS256, secret_file: secret}]}" + oneRoute,
+		secret: "q8mZ2xN5vB7cK1jH4gF6dS9aP3oI0uYt\n",
+	}
+	want := map[string][sha256.Size]byte{}
+	for path, text := range texts {
+		must(t, os.WriteFile(path, []byte(text), 0o600))
+		want[path] = sha256.Sum256([]byte(text))
+	}
+	equal(t, "Sums", load(t, file).Sums, want)
 }

@@ -39,7 +39,7 @@ func (s *server) build(cfg *config.Config, made sums) (*generation, error) {
 	// A key that was generated just now is part of what this is made of, not a
 	// change of it.
 	for _, key := range g.accounts.tokens.Keys.List(g.loaded) {
-		if !made.cover([]string{key.File}) && key.File != "" {
+		if _, known := made[key.File]; !known && key.File != "" {
 			maps.Copy(made, sumsOf([]string{key.File}))
 		}
 	}

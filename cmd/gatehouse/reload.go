@@ -31,44 +31,23 @@ func sumsOf(files []string) sums {
 	return all
 }
 
-// cover reports whether there is a sum for each of files.
-func (s sums) cover(files []string) bool {
-	for _, file := range files {
-		if _, ok := s[file]; !ok {
-			return false
-		}
-	}
-	return true
-}
-
-// read loads the configuration, with the sums that its files had before that:
-// a change that comes while it is read then still counts as one. The sums are
-// good even if there is an error.
+// read loads the configuration, with the sums of the files that it is made of:
+// those that loading reads as they were then, the others, which are read after
+// this, as they are now. A change that comes in between then still counts as one.
 func (s *server) read() (*config.Config, sums, error) {
-	files := s.files()
-	for {
-		before := sumsOf(files)
-		cfg, err := s.app.load()
-		if err != nil {
-			return nil, before, err
-		}
-		s.lastRead.Store(cfg)
-		files = filesOf(cfg)
-		if before.cover(files) {
-			maps.DeleteFunc(before, func(file string, _ [sha256.Size]byte) bool { return !slices.Contains(files, file) })
-			return cfg, before, nil
-		}
+	cfg, err := s.app.load()
+	if err != nil {
+		return nil, nil, err
 	}
+	s.lastRead.Store(cfg)
+	made := sumsOf(filesOf(cfg))
+	maps.Copy(made, cfg.Sums)
+	return cfg, made, nil
 }
 
 // files are those to watch: of the configuration that was read last, whether it
 // is in use or not, since mending one of them may be what makes it work.
-func (s *server) files() []string {
-	if cfg := s.lastRead.Load(); cfg != nil {
-		return filesOf(cfg)
-	}
-	return []string{absolute(s.app.configPath)}
-}
+func (s *server) files() []string { return filesOf(s.lastRead.Load()) }
 
 // filesOf lists what cfg is made of: itself, what it names, and the generated
 // signing keys, which `gatehouse key rotate` changes.
@@ -119,8 +98,8 @@ func (s *server) reloads(ctx context.Context) {
 // why.
 func (s *server) reload(why string) {
 	began, old := time.Now(), s.current.Load()
-	cfg, made, err := s.read()
-	if err == nil && maps.Equal(made, old.made) {
+	if maps.Equal(sumsOf(filesOf(old.cfg)), old.made) {
+		s.lastRead.Store(old.cfg)
 		if s.state.problems() != nil {
 			s.log.Info("configuration is again the one in use", "cause", why)
 		} else {
@@ -129,6 +108,7 @@ func (s *server) reload(why string) {
 		s.loaded(nil)
 		return
 	}
+	cfg, made, err := s.read()
 	var next *generation
 	if err == nil {
 		err = needsRestart(old.cfg, cfg)
