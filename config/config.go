@@ -52,9 +52,7 @@ type Config struct {
 	// registration in front of routes that any signed-in user may use.
 	Warnings []Problem `yaml:"-"`
 
-	positions map[string]Position
-	raws      map[string]string // what the file says where a value stands
-	expanded  map[string]bool
+	source *source // nil after Forget
 }
 
 // Secret is text that must never be shown: it prints as "[redacted]" wherever

@@ -15,25 +15,21 @@ import (
 // decoder turns nodes into the types of this package and goes on after each
 // mistake, so that one run tells them all.
 type decoder struct {
-	file      string
-	lookup    func(string) (string, bool)
-	problems  []Problem
-	positions map[string]Position // of every key in the file: "routes[2].upstream"
-	raws      map[string]string   // of every scalar, as the file spells it
-	expanded  map[string]bool     // scalars with something of the environment
-	failed    map[string]bool     // keys that have a Problem already
-	keys      map[reflect.Type]map[string]int
+	*source
+	lookup   func(string) (string, bool)
+	problems []Problem
+	failed   map[string]bool // keys that have a Problem already
+	keys     map[reflect.Type]map[string]int
 }
 
 func newDecoder(file string, lookup func(string) (string, bool)) *decoder {
 	return &decoder{
-		file: file, lookup: lookup,
-		positions: map[string]Position{}, raws: map[string]string{}, expanded: map[string]bool{}, failed: map[string]bool{},
-		keys: map[reflect.Type]map[string]int{},
+		source: &source{file: file, hidden: map[string]bool{}, expanded: map[string]bool{}},
+		lookup: lookup, failed: map[string]bool{}, keys: map[reflect.Type]map[string]int{},
 	}
 }
 
-func (d *decoder) at(n *yaml.Node) Position {
+func (d *decoder) positionOf(n *yaml.Node) Position {
 	return Position{File: d.file, Line: n.Line, Column: n.Column}
 }
 
@@ -45,9 +41,9 @@ func (d *decoder) report(at Position, text, hint string) {
 // fail records a problem with the value of key. Later rules say nothing more
 // about a key that failed.
 func (d *decoder) fail(key string, n *yaml.Node, text, hint string) {
-	at, ok := d.positions[key]
+	at, ok := d.at(key)
 	if !ok {
-		at = d.at(n)
+		at = d.positionOf(n)
 	}
 	d.report(at, text, hint)
 	d.failed[key] = true
@@ -102,7 +98,7 @@ func (d *decoder) decodeStruct(n *yaml.Node, key string, v reflect.Value) {
 		return
 	}
 	if pos := v.FieldByName("Pos"); pos.IsValid() {
-		pos.Set(reflect.ValueOf(d.at(n)))
+		pos.Set(reflect.ValueOf(d.positionOf(n)))
 	}
 	fields := d.keysOf(v.Type())
 	d.entries(n, key, func(name *yaml.Node, value *yaml.Node, at string) {
@@ -118,13 +114,9 @@ func (d *decoder) decodeStruct(n *yaml.Node, key string, v reflect.Value) {
 // entries calls each for the keys of a mapping that checkNodes accepted.
 func (d *decoder) entries(n *yaml.Node, key string, each func(name, value *yaml.Node, at string)) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		name := n.Content[i]
-		at := join(key, name.Value)
-		if _, twice := d.positions[at]; twice || name.Kind != yaml.ScalarNode || name.Value == "<<" {
-			continue
+		if name := n.Content[i]; name.Kind == yaml.ScalarNode && name.Value != "<<" {
+			each(name, n.Content[i+1], join(key, name.Value))
 		}
-		d.positions[at] = d.at(name)
-		each(name, n.Content[i+1], at)
 	}
 }
 
@@ -141,7 +133,7 @@ func (d *decoder) unknownKey(name *yaml.Node, section string, t reflect.Type) {
 	} else if home := homes()[name.Value]; home != "" {
 		hint = fmt.Sprintf("did you mean %q?", home)
 	}
-	d.report(d.at(name), fmt.Sprintf("unknown key %q", shorten(name.Value)), hint)
+	d.report(d.positionOf(name), fmt.Sprintf("unknown key %q", shorten(name.Value)), hint)
 }
 
 func (d *decoder) decodeList(n *yaml.Node, key string, v reflect.Value) {
@@ -163,7 +155,6 @@ func (d *decoder) decodeList(n *yaml.Node, key string, v reflect.Value) {
 	list := reflect.MakeSlice(v.Type(), 0, len(n.Content))
 	for i, item := range n.Content {
 		at := fmt.Sprintf("%s[%d]", key, i)
-		d.positions[at] = d.at(item)
 		element := newElement(v.Type().Elem())
 		d.decode(item, at, element)
 		list = reflect.Append(list, element)
@@ -216,13 +207,11 @@ const accessWanted = "public, optional, authenticated, or a mapping such as {rol
 
 func (d *decoder) decodeScalar(n *yaml.Node, key string, v reflect.Value) {
 	secret := v.Type() == secretType || mayHoldSecret(key)
-	d.raws[key] = n.Value
 	if secret {
-		d.raws[key] = Secret("").String()
+		d.hidden[key] = true
 	}
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		delete(d.raws, key)
 		d.fail(key, n, fmt.Sprintf("%s: want %s, got %s", key, nameOf(v.Type()), kindOf(n)), "")
 		return
 	case isNull(n):
@@ -240,7 +229,7 @@ func (d *decoder) decodeScalar(n *yaml.Node, key string, v reflect.Value) {
 		d.expanded[key] = true
 	}
 	if err := setScalar(v, s); err != nil {
-		text := fmt.Sprintf("%s %s: %s", key, quoteRaw(d.raws, key, ""), err)
+		text := fmt.Sprintf("%s %s: %s", key, d.quote(key, ""), err)
 		if secret {
 			text = key + ": " + err.Error()
 		}

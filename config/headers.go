@@ -180,7 +180,7 @@ func (v *validator) identityHeaders(key string, headers, over map[string]string)
 		_, err := ParseTemplate(headers[name])
 		var unknown *placeholderError
 		switch {
-		case errors.As(err, &unknown) && v.raws[at] == headers[name]:
+		case errors.As(err, &unknown) && v.spells(at, headers[name]):
 			v.bad(at, unknown.Error(), unknown.hint())
 		case errors.As(err, &unknown):
 			v.bad(at, "want {id}, {email}, {name}, {roles} or {claim.NAME}", "")
@@ -250,8 +250,15 @@ func (v *validator) headers(key string, headers map[string]string, rule func(nam
 
 // inOrder are the names of a mapping in the order of the file.
 func (v *validator) inOrder(key string, headers map[string]string) []string {
+	if len(headers) == 0 {
+		return nil
+	}
+	at := make(map[string]Position, len(headers))
+	for name := range headers {
+		at[name], _ = v.at(key + "." + name)
+	}
 	return slices.SortedFunc(maps.Keys(headers), func(a, b string) int {
-		return byPosition(Problem{Pos: v.positions[key+"."+a]}, Problem{Pos: v.positions[key+"."+b]})
+		return byPosition(Problem{Pos: at[a]}, Problem{Pos: at[b]})
 	})
 }
 

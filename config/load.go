@@ -47,14 +47,14 @@ func reason(err error) string {
 func Parse(path string, data []byte, lookup func(string) (string, bool)) (*Config, error) {
 	d := newDecoder(path, lookup)
 	c := defaults()
-	c.Path, c.positions, c.raws, c.expanded = path, d.positions, d.raws, d.expanded
+	c.Path, c.source = path, d.source
 	c.Sums = map[string][sha256.Size]byte{absolute(path): sha256.Sum256(data)}
 	root := d.document(data)
 	if root == nil {
 		return nil, d.sorted()
 	}
 	d.decode(root, "", reflect.ValueOf(c).Elem())
-	v := &validator{decoder: d, c: c}
+	v := &validator{decoder: d, c: c, upstreamsSeen: map[string]bool{}}
 	v.refuseUnavailable()
 	v.derive()
 	v.resolveFiles()
@@ -215,7 +215,7 @@ func (v *validator) file(key string, path *string, private bool) bool {
 		return false
 	}
 	if private && info.Mode().Perm()&0o004 != 0 {
-		v.warn(key, fmt.Sprintf("%s %s: everybody on this machine can read the file", key, quoteRaw(v.raws, key, "")), "chmod o-r")
+		v.warn(key, fmt.Sprintf("%s %s: everybody on this machine can read the file", key, v.quote(key, "")), "chmod o-r")
 	}
 	return true
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,7 @@ func TestLoadMinimal(t *testing.T) {
 	rt.Name, rt.Pos = "/", Position{want.Path, 2, 5}
 	rt.Upstream = []Upstream{{URL: "http://127.0.0.1:3000", Weight: 1}}
 	want.Routes = []Route{rt}
-	want.Warnings, want.Sums, want.positions, want.raws, want.expanded = c.Warnings, c.Sums, c.positions, c.raws, c.expanded
+	want.Warnings, want.Sums, want.source = c.Warnings, c.Sums, c.source
 	equal(t, "Load(minimal)", c, want)
 	equal(t, "warnings", texts(c.Warnings), `registration is open, so anybody can pass "access: authenticated"`)
 	equal(t, "HTTPS", c.HTTPS(), false)
@@ -258,4 +259,33 @@ func TestSums(t *testing.T) {
 		want[path] = sha256.Sum256([]byte(text))
 	}
 	equal(t, "Sums", load(t, file).Sums, want)
+}
+
+func TestForget(t *testing.T) {
+	c := load(t, "testdata/good/flow.yaml")
+	upstream := c.Routes[0].Upstream[0].URL
+	c.Forget()
+	equal(t, "At", c.At("routes[0].upstream"), Position{File: c.Path})
+	equal(t, "Quote", c.Quote("routes[0].upstream", upstream), strconv.Quote(upstream))
+	equal(t, "Expanded", c.Expanded("routes[0].upstream"), false)
+}
+
+// Names of headers and claims can look like keys below other keys.
+func TestKeysWithDots(t *testing.T) {
+	c, err := parse(t, `routes:
+  - path: /
+    upstream: "echo:"
+    access: {claims: {a: x, "a.b": y, "a[0]": z, "https://id.example/roles[0].x": w}}
+    set_headers:
+      X: one
+      X.Y: two
+`)
+	must(t, err)
+	for key, line := range map[string]int{
+		"routes[0].access.claims.a.b": 4, "routes[0].access.claims.https://id.example/roles[0].x": 4,
+		"routes[0].set_headers.X": 6, "routes[0].set_headers.X.Y": 7, "routes[0].set_headers.X.Z": 6,
+		"routes[1].set_headers": 1, "routes[0].upstream[0].url": 3, "routes[-1]": 1, "routes[0]x": 1,
+	} {
+		equal(t, "At("+key+")", c.At(key).Line, line)
+	}
 }

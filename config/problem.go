@@ -58,7 +58,7 @@ func (ps Problems) Error() string {
 // key that was left out it is the nearest section above it.
 func (c *Config) At(key string) Position {
 	for {
-		if p, ok := c.positions[key]; ok {
+		if p, ok := c.source.at(key); ok {
 			return p
 		}
 		i := strings.LastIndexAny(key, ".[")
@@ -77,15 +77,20 @@ func (c *Config) Problem(key, format string, args ...any) Problem {
 // Quote is value in quotes as the file spells it, so that a message shows
 // "${UPSTREAM}" and not what the variable holds. A secret is "[redacted]".
 func (c *Config) Quote(key, value string) string {
-	return quoteRaw(c.raws, key, value)
+	return c.source.quote(key, value)
 }
 
 // Expanded reports whether the value of key has something of the environment
 // in it, where secrets come from.
-func (c *Config) Expanded(key string) bool { return c.expanded[key] }
+func (c *Config) Expanded(key string) bool { return c.source != nil && c.source.expanded[key] }
 
-func quoteRaw(raws map[string]string, key, value string) string {
-	if raw, ok := raws[key]; ok {
+// Forget lets go of what the file said and where, which is more than all that
+// it means. Afterwards At and Problem know the file only.
+func (c *Config) Forget() { c.source = nil }
+
+// quote is value in quotes as the file spells it.
+func (s *source) quote(key, value string) string {
+	if raw, ok := s.raw(key); ok {
 		value = raw
 	}
 	return strconv.Quote(shorten(value))

@@ -50,7 +50,9 @@ var (
 )
 
 // isNumberLike reports what some YAML reader takes for a number.
-func isNumberLike(s string) bool { return numberLike.MatchString(s) }
+func isNumberLike(s string) bool {
+	return strings.Trim(s[:min(len(s), 1)], "+-.0123456789") == "" && numberLike.MatchString(s)
+}
 
 // A valueError says what was wanted, without the value.
 type valueError struct{ want, hint string }

@@ -30,12 +30,14 @@ func descriptions() map[string]string {
 	d.decode(d.document(reference), "", reflect.ValueOf(defaults()).Elem())
 	lines := strings.Split(string(reference), "\n")
 	found := map[string]string{}
-	for key, at := range d.positions {
-		general := itemNumber.ReplaceAllString(key, "[]")
-		if _, comment, ok := strings.Cut(lines[at.Line-1], " # "); ok && (found[general] == "" || strings.Contains(key, "[0]")) {
-			found[general] = comment
-		}
-	}
+	walkKeys(reflect.TypeFor[Config](), "", func(general string, _ reflect.Type) {
+		d.each(general, func(key string) {
+			at, _ := d.at(key)
+			if _, comment, ok := strings.Cut(lines[at.Line-1], " # "); ok && found[general] == "" {
+				found[general] = comment
+			}
+		})
+	})
 	return found
 }
 

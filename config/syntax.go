@@ -14,7 +14,7 @@ import (
 const (
 	maxBytes = 1 << 20
 	maxDepth = 32
-	maxItems = 20_000 // of one list
+	maxItems = 20_000 // of one list or mapping
 )
 
 // document parses data into its one mapping. It returns nil after recording
@@ -35,14 +35,15 @@ func (d *decoder) document(data []byte) *yaml.Node {
 		return nil
 	}
 	if second != nil {
-		d.report(d.at(second), "a second document begins here: want one", "remove the line \"---\" and what follows it")
+		d.report(d.positionOf(second), "a second document begins here: want one", "remove the line \"---\" and what follows it")
 	}
 	top := root.Content[0]
 	d.checkNodes(top, 0)
 	if top.Kind != yaml.MappingNode {
-		d.report(d.at(top), "want keys with values, got "+kindOf(top), "")
+		d.report(d.positionOf(top), "want keys with values, got "+kindOf(top), "")
 		return nil
 	}
+	d.top = top
 	return top
 }
 
@@ -171,14 +172,14 @@ func retell(err error) string {
 // else than it shows: anchors, aliases, merge keys, tags, keys given twice.
 func (d *decoder) checkNodes(n *yaml.Node, depth int) {
 	if depth > maxDepth {
-		d.report(d.at(n), fmt.Sprintf("nested too deep: want at most %d levels", maxDepth), "")
+		d.report(d.positionOf(n), fmt.Sprintf("nested too deep: want at most %d levels", maxDepth), "")
 		return
 	}
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		d.report(d.at(n), "anchors and aliases (& and *) are not supported", "")
+		d.report(d.positionOf(n), "anchors and aliases (& and *) are not supported", "")
 	case n.Style&yaml.TaggedStyle != 0:
-		d.report(d.at(n), "tags (!) are not supported", "")
+		d.report(d.positionOf(n), "tags (!) are not supported", "")
 	}
 	if n.Kind != yaml.MappingNode {
 		for _, item := range n.Content {
@@ -186,27 +187,36 @@ func (d *decoder) checkNodes(n *yaml.Node, depth int) {
 		}
 		return
 	}
+	if len(n.Content) > 2*maxItems {
+		d.report(d.positionOf(n), fmt.Sprintf("want at most %d keys in one mapping", maxItems), "")
+		n.Content = n.Content[:2*maxItems]
+	}
 	seen := make(map[string]*yaml.Node, len(n.Content)/2)
+	kept := n.Content[:0]
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
 		first, twice := seen[key.Value]
 		switch {
 		case key.Kind != yaml.ScalarNode:
-			d.report(d.at(key), "a key must be a word, got "+kindOf(key), "")
+			d.report(d.positionOf(key), "a key must be a word, got "+kindOf(key), "")
 		case key.Anchor != "":
-			d.report(d.at(key), "anchors and aliases (& and *) are not supported", "")
+			d.report(d.positionOf(key), "anchors and aliases (& and *) are not supported", "")
 		case key.Style&yaml.TaggedStyle != 0:
-			d.report(d.at(key), "tags (!) are not supported", "")
+			d.report(d.positionOf(key), "tags (!) are not supported", "")
 		case key.Value == "<<" && key.Style == 0:
-			d.report(d.at(key), "merge keys (<<) are not supported", "")
+			d.report(d.positionOf(key), "merge keys (<<) are not supported", "")
 		case twice:
-			d.report(d.at(key), fmt.Sprintf("duplicate key %q", shorten(key.Value)),
+			d.report(d.positionOf(key), fmt.Sprintf("duplicate key %q", shorten(key.Value)),
 				fmt.Sprintf("the first is in line %d", first.Line))
 		default:
 			seen[key.Value] = key
 		}
 		d.checkNodes(n.Content[i+1], depth+1)
+		if !twice {
+			kept = append(kept, key, n.Content[i+1])
+		}
 	}
+	n.Content = kept
 }
 
 func kindOf(n *yaml.Node) string {

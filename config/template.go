@@ -88,17 +88,21 @@ func placeholder(name string) (Part, error) {
 // order, each once.
 func (c *Config) ClaimNames() []string {
 	names := map[string]bool{}
-	for i := range c.Routes {
-		for name := range c.Routes[i].Access.Claims {
-			names[name] = true
-		}
-		for _, text := range c.IdentityHeaders(&c.Routes[i]) {
+	add := func(headers map[string]string) {
+		for _, text := range headers {
 			template, _ := ParseTemplate(text) // a valid configuration has no other
 			for _, part := range template {
 				if part.Claim != "" {
 					names[part.Claim] = true
 				}
 			}
+		}
+	}
+	add(c.IdentityHeaders(nil))
+	for i := range c.Routes {
+		add(c.Routes[i].IdentityHeaders)
+		for name := range c.Routes[i].Access.Claims {
+			names[name] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(names))

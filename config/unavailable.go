@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -20,21 +19,18 @@ var unavailable = []struct {
 	{key: "routes[].upstream[].weight"},
 }
 
-var itemNumber = regexp.MustCompile(`\[[0-9]+\]`)
-
 func (v *validator) refuseUnavailable() {
-	for key := range v.positions {
-		general := itemNumber.ReplaceAllString(key, "[]")
-		for _, u := range unavailable {
-			if u.key != general || u.when != nil && !u.when(v.c, key) {
-				continue
+	for _, u := range unavailable {
+		v.each(u.key, func(key string) {
+			if u.when != nil && !u.when(v.c, key) {
+				return
 			}
 			name := u.name
 			if name == "" {
 				name = key
 			}
-			v.report(v.positions[key], fmt.Sprintf("%q is not available yet", name), "")
+			v.report(v.c.At(key), fmt.Sprintf("%q is not available yet", name), "")
 			v.failed[key] = true
-		}
+		})
 	}
 }

@@ -18,19 +18,20 @@ import (
 // canonical.
 type validator struct {
 	*decoder
-	c    *Config
-	base string // where relative paths begin
+	c             *Config
+	base          string          // where relative paths begin
+	upstreamsSeen map[string]bool // good ones: thousands of routes have a handful
 }
 
 // given reports whether the file has key.
 func (v *validator) given(key string) bool {
-	_, ok := v.positions[key]
-	return ok
+	name, _ := v.find(key)
+	return name != nil
 }
 
 // skip reports whether key or a section above it has a Problem already.
 func (v *validator) skip(key string) bool {
-	for key != "" {
+	for key != "" && len(v.failed) > 0 {
 		if v.failed[key] {
 			return true
 		}
@@ -57,7 +58,7 @@ func (v *validator) bad(key, want, hint string) {
 		return
 	}
 	text := key
-	if raw, ok := v.raws[key]; ok && raw != Secret("").String() {
+	if raw, ok := v.raw(key); ok && !v.hidden[key] {
 		text += " " + strconv.Quote(shorten(raw))
 	}
 	v.report(v.c.At(key), text+": "+want, hint)
@@ -75,7 +76,7 @@ func (v *validator) oneOf(key, got string, list []string) {
 		return
 	}
 	hint := ""
-	if v.raws[key] == got {
+	if v.spells(key, got) {
 		hint = didYouMean(got, list)
 	}
 	if strings.HasPrefix(got, "HS") {
@@ -145,27 +146,31 @@ func (v *validator) validate() {
 	v.identity()
 	v.routes()
 	v.tests()
-	v.words(reflect.ValueOf(v.c).Elem(), "", "")
+	for key, list := range enums {
+		v.words(reflect.ValueOf(v.c).Elem(), func() string { return "" }, key, list)
+	}
 	v.openRegistration()
 	v.verifyOnly()
 }
 
-// words checks every value in the file that enums lists.
-func (v *validator) words(x reflect.Value, key, general string) {
-	switch {
-	case key != "" && !v.given(key):
-	case x.Kind() == reflect.String:
-		if list := enums[general]; list != nil {
-			v.oneOf(key, x.String(), list)
+// words wants one of list wherever the file has the key that general stands for
+// below x. key is where x is, made only where it is asked for: thousands of
+// routes are as they should be.
+func (v *validator) words(x reflect.Value, key func() string, general string, list []string) {
+	switch rest, items := strings.CutPrefix(general, "[]"); {
+	case general == "":
+		if !slices.Contains(list, x.String()) && v.given(key()) {
+			v.oneOf(key(), x.String(), list)
 		}
-	case x.Kind() == reflect.Slice:
+	case items:
 		for i := range x.Len() {
-			v.words(x.Index(i), fmt.Sprintf("%s[%d]", key, i), general+"[]")
+			v.words(x.Index(i), func() string { return fmt.Sprintf("%s[%d]", key(), i) }, rest, list)
 		}
-	case x.Kind() == reflect.Struct && x.Type() != prefixType:
-		for name, i := range v.keysOf(x.Type()) {
-			v.words(x.Field(i), join(key, name), join(general, name))
-		}
+	default:
+		name := strings.TrimPrefix(general, ".")
+		end := strings.IndexAny(name+".", ".[")
+		name, rest = name[:end], name[end:]
+		v.words(x.Field(v.keysOf(x.Type())[name]), func() string { return join(key(), name) }, rest, list)
 	}
 }
 

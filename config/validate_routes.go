@@ -22,7 +22,7 @@ func (v *validator) routes() {
 	if len(c.Routes) == 0 {
 		v.bad("routes", "want at least one route", "the least that works has a path and an upstream")
 	}
-	identity := c.IdentityNames()
+	identity, headers := c.IdentityNames(), c.IdentityHeaders(nil)
 	for i := range c.Routes {
 		rt, key := &c.Routes[i], fmt.Sprintf("routes[%d]", i)
 		if v.skip(key) {
@@ -32,7 +32,7 @@ func (v *validator) routes() {
 		v.access(key+".access", &rt.Access)
 		v.upstreams(key+".upstream", rt.Upstream)
 		v.forwarding(key, rt)
-		v.identityHeaders(key+".identity_headers", rt.IdentityHeaders, c.IdentityHeaders(nil))
+		v.identityHeaders(key+".identity_headers", rt.IdentityHeaders, headers)
 		v.routeHeaders(key, rt, identity)
 		v.cors(key+".cors", rt.CORS)
 	}
@@ -42,11 +42,12 @@ func (v *validator) routes() {
 // names gives routes their default names, host and path, and wants all names
 // to differ. Routes that share host and path have their methods in front.
 func (v *validator) names() {
-	routes, plain := v.c.Routes, map[string]int{}
+	routes := v.c.Routes
+	plain := make(map[string]int, len(routes))
 	for i := range routes {
 		plain[routes[i].Host+routes[i].Path]++
 	}
-	seen := map[string]int{}
+	seen := make(map[string]int, len(routes))
 	for i := range routes {
 		rt, key := &routes[i], fmt.Sprintf("routes[%d]", i)
 		given := v.given(key + ".name")
@@ -122,7 +123,7 @@ func (v *validator) methods(key string, methods []string) {
 		switch {
 		case m == "CONNECT" || m == "TRACE":
 			v.bad(at, "the gateway forwards no "+m, "")
-		case m != strings.ToUpper(m) && isToken(m) && v.raws[at] == m:
+		case m != strings.ToUpper(m) && isToken(m) && v.spells(at, m):
 			v.bad(at, "want a method in capitals", fmt.Sprintf("did you mean %q?", strings.ToUpper(m)))
 		case m != strings.ToUpper(m) || !isToken(m) || len(m) > 32:
 			v.bad(at, "want a method in capitals, such as GET", "")
@@ -136,10 +137,15 @@ func (v *validator) access(key string, a *Access) {
 		return
 	}
 	words := []string{AccessPublic, AccessOptional, AccessAuthenticated}
-	if a.Kind != AccessRestricted || v.raws[key] != "" {
+	restricted := a.Kind == AccessRestricted
+	if restricted {
+		_, word := v.raw(key)
+		restricted = !word
+	}
+	if !restricted {
 		if !slices.Contains(words, a.Kind) {
 			hint := ""
-			if v.raws[key] == a.Kind {
+			if v.spells(key, a.Kind) {
 				hint = didYouMean(a.Kind, words)
 			}
 			v.bad(key, "want "+accessWanted, hint)
@@ -179,14 +185,15 @@ func canonicalEmail(s string) string {
 
 func (v *validator) upstreams(key string, list []Upstream) {
 	v.required(key, len(list), "missing", "a URL such as http://127.0.0.1:3000, or echo: to see requests")
+	if _, one := v.raw(key); one && len(list) == 1 {
+		v.upstream(key, list[0].URL)
+		return
+	}
 	for i, u := range list {
 		at := fmt.Sprintf("%s[%d].url", key, i)
 		if !v.given(at) {
-			if v.given(fmt.Sprintf("%s[%d]", key, i)) {
-				v.bad(at, "missing", "")
-				continue
-			}
-			at = key
+			v.bad(at, "missing", "")
+			continue
 		}
 		v.upstream(at, u.URL)
 	}
@@ -194,7 +201,7 @@ func (v *validator) upstreams(key string, list []Upstream) {
 
 func (v *validator) upstream(key, s string) {
 	want := "want a URL such as http://localhost:3000"
-	if s == "echo:" || strings.HasPrefix(s, "unix:/") {
+	if s == "echo:" || strings.HasPrefix(s, "unix:/") || v.upstreamsSeen[s] {
 		return
 	}
 	if strings.HasPrefix(s, "unix:") {
@@ -203,12 +210,12 @@ func (v *validator) upstream(key, s string) {
 	}
 	u, err := url.Parse(s)
 	if strings.Contains(s, "@") {
-		v.raws[key] = Secret("").String() // it may hold a password
+		v.hidden[key] = true // it may hold a password
 	}
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c" || u.Opaque != "":
 		hint := ""
-		if _, ok := canonicalAuthority(s, ""); ok && v.raws[key] == s {
+		if _, ok := canonicalAuthority(s, ""); ok && v.spells(key, s) {
 			hint = fmt.Sprintf("did you mean %q?", "http://"+s)
 		}
 		v.bad(key, want, hint)
@@ -221,7 +228,9 @@ func (v *validator) upstream(key, s string) {
 	default:
 		if _, ok := canonicalAuthority(u.Host, u.Scheme); !ok {
 			v.bad(key, want, "")
+			return
 		}
+		v.upstreamsSeen[s] = !strings.Contains(s, "@")
 	}
 }
 
@@ -237,7 +246,7 @@ func (v *validator) forwarding(key string, rt *Route) {
 		words := []string{"preserve", "upstream"}
 		if _, ok := canonicalAuthority(h, ""); !ok {
 			v.bad(key+".host_header", "want preserve, upstream or the name of a host", "")
-		} else if !strings.ContainsAny(h, ".:") && nearest(h, words) != "" && v.raws[key+".host_header"] == h {
+		} else if !strings.ContainsAny(h, ".:") && nearest(h, words) != "" && v.spells(key+".host_header", h) {
 			v.bad(key+".host_header", "want preserve, upstream or the name of a host", didYouMean(h, words))
 		}
 	}
@@ -259,7 +268,7 @@ func (v *validator) cors(key string, c CORS) {
 			v.bad(at, "want an origin such as https://app.example.com, or *", "")
 		case canonical != o:
 			hint := fmt.Sprintf("did you mean %q?", canonical)
-			if v.raws[at] != o {
+			if !v.spells(at, o) {
 				hint = ""
 			}
 			v.bad(at, "want the origin as browsers send it", hint)
@@ -274,11 +283,11 @@ func (v *validator) cors(key string, c CORS) {
 	}
 	v.unique(key+".headers", c.Headers)
 	v.lasts(key+".max_age", c.MaxAge, 0, day)
-	if len(c.Origins) > 0 {
+	if len(c.Origins) > 0 || len(c.Methods) == 0 && len(c.Headers) == 0 && !c.Credentials {
 		return
 	}
 	for _, name := range []string{"methods", "headers", "credentials", "max_age"} {
-		if v.given(key+"."+name) && (len(c.Methods) > 0 || len(c.Headers) > 0 || c.Credentials) && !v.skip(key+".origins") {
+		if v.given(key+"."+name) && !v.skip(key+".origins") {
 			v.bad(key+"."+name, "does nothing without origins", "")
 			return
 		}

@@ -7,6 +7,9 @@ import (
 )
 
 func (v *validator) tests() {
+	if len(v.c.Tests) == 0 {
+		return
+	}
 	names, shown := map[string]bool{}, []string(nil)
 	for i, rt := range v.c.Routes {
 		names[rt.Name] = true
@@ -60,7 +63,7 @@ func (v *validator) request(key, s string) {
 func (v *validator) nameFromVariable(i int) bool {
 	key := fmt.Sprintf("routes[%d].", i)
 	for _, part := range []string{"name", "host", "path"} {
-		if strings.Contains(v.raws[key+part], "${") {
+		if raw, _ := v.raw(key + part); strings.Contains(raw, "${") {
 			return true
 		}
 	}
@@ -80,7 +83,7 @@ func (v *validator) expect(key string, e Expect, routes map[string]bool, shown [
 	}
 	if v.given(key+".route") && !routes[e.Route] {
 		hint := ""
-		if v.raws[key+".route"] == e.Route {
+		if v.spells(key+".route", e.Route) {
 			hint = didYouMean(e.Route, shown)
 		}
 		v.bad(key+".route", "no route has this name", hint)

@@ -222,7 +222,7 @@ func (v *validator) jwksURL(key, s string) {
 		return
 	}
 	if u.User != nil {
-		v.raws[key] = Secret("").String()
+		v.hidden[key] = true
 		v.bad(key, "want no user name or password in it", "")
 		return
 	}

@@ -162,6 +162,7 @@ func (s *server) use(g *generation) {
 	s.current.Store(g)
 	s.gateway.Use(g.snapshot)
 	s.front.use(g.cfg, g.certificates)
+	g.cfg.Forget() // nothing more is said about the file
 }
 
 // alive asks for a stream's session as the configuration in use says: streams
