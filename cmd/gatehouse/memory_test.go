@@ -12,7 +12,7 @@ import (
 )
 
 func TestGCPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: mostGOGC, 1 << 20: mostGOGC, 4 << 20: 400, 8 << 20: 200, 16 << 20: 100, 1 << 30: 100} {
+	for live, want := range map[uint64]int{0: mostGOGC, 1 << 20: mostGOGC, 4 << 20: 500, 8 << 20: 300, 16 << 20: 200, 64 << 20: 125, 1 << 30: 101} {
 		if got := gcPercent(live); got != want {
 			t.Errorf("gcPercent(%d) = %d, want %d", live, got, want)
 		}
