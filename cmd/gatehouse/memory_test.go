@@ -27,7 +27,7 @@ func TestTuneMemory(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		a := &app{lookup: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
-		a.limitMemory()
+		a.startMemory()
 		a.tuneMemory(ctx)
 	}
 	tune(nil)

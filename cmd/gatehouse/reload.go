@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -126,6 +127,7 @@ func (s *server) reload(why string) {
 	old.stop()
 	s.loaded(nil)
 	s.log.Info("configuration reloaded", "cause", why, "file", cfg.Path, "routes", len(cfg.Routes), "took", time.Since(began))
+	debug.FreeOSMemory() // what loading took, and the old configuration
 }
 
 // loaded notes how reading the configuration ended, and logs each problem.

@@ -66,7 +66,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	s.metrics.LogLinesDropped(lines.lost)
 
 	// Load.
-	a.limitMemory()
+	a.startMemory()
 	cfg, made, err := s.read()
 	if err != nil {
 		return err
