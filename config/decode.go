@@ -18,14 +18,15 @@ type decoder struct {
 	*source
 	lookup   func(string) (string, bool)
 	problems []Problem
-	failed   map[string]bool // keys that have a Problem already
+	failed   map[string]bool   // keys that have a Problem already
+	texts    map[string]string // values, each once: thousands of routes say much the same
 	keys     map[reflect.Type]map[string]int
 }
 
 func newDecoder(file string, lookup func(string) (string, bool)) *decoder {
 	return &decoder{
 		source: &source{file: file, hidden: map[string]bool{}, expanded: map[string]bool{}},
-		lookup: lookup, failed: map[string]bool{}, keys: map[reflect.Type]map[string]int{},
+		lookup: lookup, failed: map[string]bool{}, texts: map[string]string{}, keys: map[reflect.Type]map[string]int{},
 	}
 }
 
@@ -227,6 +228,11 @@ func (d *decoder) decodeScalar(n *yaml.Node, key string, v reflect.Value) {
 	}
 	if s.expanded {
 		d.expanded[key] = true
+	}
+	if known, ok := d.texts[s.text]; ok {
+		s.text = known
+	} else {
+		d.texts[s.text] = s.text
 	}
 	if err := setScalar(v, s); err != nil {
 		text := fmt.Sprintf("%s %s: %s", key, d.quote(key, ""), err)

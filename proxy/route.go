@@ -40,12 +40,14 @@ func headers(m map[string]string) []header {
 
 // compileRoutes makes the routes of a configuration.
 func compileRoutes(c *config.Config) ([]*Route, config.Problems) {
-	routes := make([]*Route, 0, len(c.Routes))
+	all := make([]Route, len(c.Routes)) // one to mark, not thousands
+	routes := make([]*Route, 0, len(all))
 	var problems config.Problems
 	sets, targets := headerSets{}, targets{}
 	for i := range c.Routes {
 		cr := &c.Routes[i]
-		rt := &Route{
+		rt := &all[i]
+		*rt = Route{
 			Route:    cr,
 			pattern:  parsePattern(cr.Path, cr.Exact),
 			cors:     compileCORS(cr.CORS),

@@ -102,6 +102,11 @@ func (n *node) add(rt *Route, spell func(string) string) {
 	narrowest := func(a, b *Route) int {
 		return cmp.Or(cmp.Compare(len(a.pattern.parts()), len(b.pattern.parts())), cmp.Compare(a.methodRank(), b.methodRank()))
 	}
+	if n.here == nil && n.below == nil && rt.pattern.here && rt.pattern.below {
+		n.here = []*Route{rt}
+		n.below = n.here // whoever appends to one of them gets another
+		return
+	}
 	if rt.pattern.here {
 		n.here = append(n.here, rt)
 		slices.SortStableFunc(n.here, narrowest)
