@@ -109,8 +109,8 @@ type importer struct {
 	seen    map[string]int // address to the line that it stood in
 	line    int            // the last one read, or the first that could not be imported
 	batch   []authn.User   // not in the database yet
-	highest int            // the highest bcrypt cost of those that were imported
 	begin   int            // the line of the first of them
+	highest int            // bcrypt cost of what was imported
 	summary importSummary
 }
 
