@@ -263,11 +263,12 @@ func TestImport(t *testing.T) {
 			t.Errorf("import with the hash %q = %v, want invalid_request", bad, err)
 		}
 	}
-	if _, err := b.importUser("costly@example.com", "", ofCost("18"), nil); err != nil {
-		t.Errorf("import with the highest cost = %v", err)
-	}
 	if _, err := b.importUser(address, "", hash, nil); err != nil {
 		t.Fatal(err)
 	}
 	b.login(good)
+	// A login after this would take minutes.
+	if _, err := b.importUser("costly@example.com", "", ofCost("18"), nil); err != nil {
+		t.Errorf("import with the highest cost = %v", err)
+	}
 }

@@ -38,6 +38,7 @@ import (
 // unknown users, or with one of twice the work, it is all 100; with a tenth
 // more work, 86 to 93.
 func TestLoginTime(t *testing.T) {
+	t.Parallel()
 	const (
 		cost   = bcrypt.MinCost
 		rounds = 100

@@ -177,6 +177,7 @@ var waysIn = map[string]func(*scene) (authn.Grant, error){
 // Whatever of a sign-out and a refresh, or a login with the old password, comes
 // in the middle of the other: what the thief got is no good afterwards.
 func TestSignOutOverlaps(t *testing.T) {
+	t.Parallel()
 	for out, signOut := range signOuts {
 		for in, enter := range waysIn {
 			if in == "login" && (out == "everywhere" || out == "session") {
@@ -232,6 +233,7 @@ func TestSetRolesOverlapsRefresh(t *testing.T) {
 // A change that breaks off never looks done while old tokens are good; it can
 // be repeated, and leaves nobody without a way in.
 func TestChangeBreaksOff(t *testing.T) {
+	t.Parallel()
 	changes := maps.Clone(signOuts)
 	changes["set-roles"] = func(s *scene) error { return s.SetRoles(ctx, address, []string{"ops"}) }
 	for what, change := range changes {

@@ -126,10 +126,7 @@ func NewHasher(cost int) *Hasher {
 // work runs f when it is its turn. f is not run if the error is not nil:
 // ErrBusy, or that of ctx.
 func (h *Hasher) work(ctx context.Context, f func()) error {
-	from := ""
-	if a := CallerOf(ctx).Address; a.IsValid() {
-		from = network(a)
-	}
+	from := networkOf(ctx)
 	if !h.sit(from) {
 		return ErrBusy.After(time.Second)
 	}
@@ -147,11 +144,36 @@ func (h *Hasher) work(ctx context.Context, f func()) error {
 	return nil
 }
 
-// sit takes a seat for a client of a network, "" for nobody's.
+// Busy is ErrBusy where Hash and Verify would say so at the moment, so that who
+// cannot be served is told before anything is looked up.
+func (h *Hasher) Busy(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.room(networkOf(ctx)) {
+		return ErrBusy.After(time.Second)
+	}
+	return nil
+}
+
+// networkOf is where ctx's caller comes from, "" for nobody's.
+func networkOf(ctx context.Context) string {
+	if a := CallerOf(ctx).Address; a.IsValid() {
+		return network(a)
+	}
+	return ""
+}
+
+// room reports whether there is a seat for a client of a network. The caller
+// holds mu.
+func (h *Hasher) room(network string) bool {
+	return h.taken < h.seats && (network == "" || h.from[network] < h.seats/2)
+}
+
+// sit takes a seat for a client of a network.
 func (h *Hasher) sit(network string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.taken >= h.seats || network != "" && h.from[network] >= h.seats/2 {
+	if !h.room(network) {
 		return false
 	}
 	h.taken++

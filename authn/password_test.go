@@ -284,10 +284,16 @@ func TestHasherShares(t *testing.T) {
 		if _, err := h.Verify(as(address), "", "x", 0); !errors.Is(err, ErrBusy) {
 			t.Errorf("Verify for %s = %v, want busy", address, err)
 		}
+		if err := h.Busy(as(address)); !errors.Is(err, ErrBusy) {
+			t.Errorf("Busy for %s = %v", address, err)
+		}
 	}
 	for _, ctx := range []context.Context{as("192.0.2.2"), as("2001:db8::1"), context.Background()} {
 		if _, err := h.Verify(ctx, "", "x", 0); err != nil {
 			t.Errorf("Verify for another = %v", err)
+		}
+		if err := h.Busy(ctx); err != nil {
+			t.Errorf("Busy for another = %v", err)
 		}
 	}
 	for range taken {
@@ -295,6 +301,20 @@ func TestHasherShares(t *testing.T) {
 	}
 	if len(h.from) != 0 || h.taken != 0 {
 		t.Errorf("%d seats are taken, by %v, want none", h.taken, h.from)
+	}
+}
+
+// Who cannot be served costs neither a look-up nor an attempt: there is no store
+// here to ask.
+func TestBusyIsSaidFirst(t *testing.T) {
+	h := NewHasher(4)
+	h.seats = 0
+	s := &Service{Hasher: h, RegistrationOpen: true}
+	if _, err := s.Login(t.Context(), "ann@example.com", "a good password", Client{}); AsRefusal(err).RetryAfter != time.Second || !errors.Is(err, ErrBusy) {
+		t.Errorf("Login = %v, want busy for a second", err)
+	}
+	if _, err := s.Register(t.Context(), "ann@example.com", "a good password", "", Client{}); !errors.Is(err, ErrBusy) {
+		t.Errorf("Register = %v, want busy", err)
 	}
 }
 

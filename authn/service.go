@@ -83,6 +83,9 @@ func (s *Service) register(ctx context.Context, email, password, name string, c 
 	if !s.RegistrationOpen {
 		return User{}, ErrRegistrationClosed
 	}
+	if err := s.Hasher.Busy(ctx); err != nil {
+		return User{}, err
+	}
 	roles, err := canonicalRoles(s.DefaultRoles)
 	if err != nil {
 		return User{}, fmt.Errorf("default roles: %w", err) // not the client's fault
@@ -173,6 +176,9 @@ func (s *Service) Login(ctx context.Context, email, password string, c Client) (
 // user is the one who was meant, for the audit log only. known says that the
 // client has proven to be the user's; its cookie may do so as well.
 func (s *Service) authenticate(ctx context.Context, email, password string, c Client, known bool) (User, error) {
+	if err := s.Hasher.Busy(ctx); err != nil {
+		return User{}, err
+	}
 	account, bad := CanonicalEmail(email)
 	u, err := User{}, ErrUserNotFound
 	if bad != nil {

@@ -53,6 +53,8 @@ func (b *bed) http2(ctx context.Context, c *tally, settings []http2.Setting, att
 			go func() { said <- e.listen(c); stop() }()
 			if err := attack(attacking, e); err == nil && ctx.Err() != nil {
 				c.add("still open")
+				plain.Close()
+				<-said
 				return
 			}
 			c.add(<-said)
