@@ -33,15 +33,19 @@ type outcome struct {
 	p50, p99 time.Duration
 }
 
-// load runs one job.
-func (b *bench) load(ctx context.Context, j job) (outcome, error) {
-	if program := found("wrk"); program != "" && b.generator != "own" {
-		return b.wrk(ctx, program, j)
-	}
-	if b.generator == "wrk" {
+// load runs one job, and calls begin when the load that counts begins.
+func (b *bench) load(ctx context.Context, j job, begin func() error) (outcome, error) {
+	program := found("wrk")
+	switch {
+	case b.generator == "wrk" && program == "":
 		return outcome{}, errors.New("wrk is not on PATH")
+	case b.generator == "own" || program == "":
+		return generate(ctx, j, begin)
 	}
-	return generate(ctx, j)
+	if err := begin(); err != nil {
+		return outcome{}, err
+	}
+	return b.wrk(ctx, program, j)
 }
 
 // fields are the headers of a request.
@@ -112,28 +116,53 @@ func readWrk(out string) (outcome, error) {
 }
 
 // generate is the load of our own: each connection asks again as soon as it was
-// answered.
-func generate(ctx context.Context, j job) (outcome, error) {
-	request := j.request()
-	began := time.Now()
-	end := began.Add(j.duration)
-	times := make([][]time.Duration, j.connections)
-	errs := make([]error, j.connections)
-	var all sync.WaitGroup
-	for i := range j.connections {
-		all.Go(func() { times[i], errs[i] = ask(ctx, j.address, request, end) })
+// answered. All of them have been answered once when it calls begin.
+func generate(ctx context.Context, j job, begin func() error) (outcome, error) {
+	clients := make([]client, j.connections)
+	defer func() {
+		for i := range clients {
+			clients[i].close()
+		}
+	}()
+	together := make(chan struct{}, connectTogether)
+	each := func(do func(*client) error) error {
+		errs := make([]error, len(clients))
+		var all sync.WaitGroup
+		for i := range clients {
+			all.Go(func() { errs[i] = do(&clients[i]) })
+		}
+		all.Wait()
+		return errors.Join(errs...)
 	}
-	all.Wait()
-	if err := errors.Join(errs...); err != nil {
+	err := each(func(c *client) error {
+		together <- struct{}{}
+		defer func() { <-together }()
+		return c.connect(ctx, j)
+	})
+	if err != nil {
 		return outcome{}, err
 	}
-	took := slices.Concat(times...)
+	if err := begin(); err != nil {
+		return outcome{}, err
+	}
+	began := time.Now()
+	if err := each(func(c *client) error { return c.askUntil(ctx, began.Add(j.duration)) }); err != nil {
+		return outcome{}, err
+	}
+	var took []time.Duration
+	for i := range clients {
+		took = append(took, clients[i].times...)
+	}
 	if len(took) == 0 {
 		return outcome{}, errors.New("no request was answered")
 	}
 	slices.Sort(took)
 	return outcome{len(took), time.Since(began), took[len(took)/2], took[len(took)*99/100]}, nil
 }
+
+// connectTogether is how many connections are made at a time: fewer than a
+// listener lets wait.
+const connectTogether = 64
 
 func (j job) request() []byte {
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", j.path, j.address, strings.Join(append(j.fields(), ""), "\r\n"))
@@ -147,27 +176,48 @@ func (j job) once(conn net.Conn) error {
 	return skipAnswer(bufio.NewReader(conn))
 }
 
-// ask asks over one connection until end.
-func ask(ctx context.Context, address string, request []byte, end time.Time) (times []time.Duration, err error) {
-	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", address)
+// A client is one connection of the load.
+type client struct {
+	conn    net.Conn
+	in      *bufio.Reader
+	request []byte
+	times   []time.Duration
+}
+
+// connect opens the connection and asks once over it.
+func (c *client) connect(ctx context.Context, j job) error {
+	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", j.address)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer closeQuietly(conn)
-	in := bufio.NewReader(conn)
+	c.conn, c.in, c.request = conn, bufio.NewReader(conn), j.request()
+	return c.ask(time.Now())
+}
+
+func (c *client) ask(now time.Time) error {
+	_ = c.conn.SetDeadline(now.Add(10 * time.Second)) // fails where reading will
+	if _, err := c.conn.Write(c.request); err != nil {
+		return err
+	}
+	return skipAnswer(c.in)
+}
+
+func (c *client) askUntil(ctx context.Context, end time.Time) error {
 	for began := time.Now(); began.Before(end) && ctx.Err() == nil; {
-		_ = conn.SetDeadline(began.Add(10 * time.Second)) // fails where reading will
-		if _, err := conn.Write(request); err != nil {
-			return times, err
-		}
-		if err := skipAnswer(in); err != nil {
-			return times, err
+		if err := c.ask(began); err != nil {
+			return err
 		}
 		now := time.Now()
-		times = append(times, now.Sub(began))
+		c.times = append(c.times, now.Sub(began))
 		began = now
 	}
-	return times, ctx.Err()
+	return ctx.Err()
+}
+
+func (c *client) close() {
+	if c.conn != nil {
+		closeQuietly(c.conn)
+	}
 }
 
 // skipAnswer reads past an answer with 200 and a Content-Length.

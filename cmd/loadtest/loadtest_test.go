@@ -171,11 +171,12 @@ func TestUsage(t *testing.T) {
 	if err := p.await(t.Context(), func() error { return answers("http://"+address, "", 200) }); err != nil {
 		t.Fatal(err)
 	}
-	before, err := p.usage()
-	if err != nil {
-		t.Fatal(err)
+	var before usage
+	begin := func() (err error) {
+		before, err = p.usage()
+		return err
 	}
-	if o, err := generate(t.Context(), job{address: address, path: "/bytes/100000", connections: 2, duration: 200 * time.Millisecond}); err != nil || o.requests == 0 || o.p50 > o.p99 {
+	if o, err := generate(t.Context(), job{address: address, path: "/bytes/100000", connections: 2, duration: 200 * time.Millisecond}, begin); err != nil || o.requests == 0 || o.p50 > o.p99 {
 		t.Fatalf("generate = %+v, %v", o, err)
 	}
 	after, err := p.usage()

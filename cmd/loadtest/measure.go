@@ -101,11 +101,11 @@ func (b *bench) run(ctx context.Context, entered []*contender) ([]*result, error
 
 // turn loads one contender.
 func (b *bench) turn(ctx context.Context, c *contender, connections, headers int, path string, duration time.Duration) (turn, error) {
-	before, err := c.process.usage()
-	if err != nil {
-		return turn{}, err
-	}
-	o, err := b.load(ctx, job{c.address, path, c.token, connections, headers, duration})
+	var before usage
+	o, err := b.load(ctx, job{c.address, path, c.token, connections, headers, duration}, func() (err error) {
+		before, err = c.process.usage()
+		return err
+	})
 	if err != nil {
 		return turn{}, err
 	}

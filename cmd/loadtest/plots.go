@@ -23,7 +23,9 @@ var sweeps = []sweep{
 		file: "connections.svg", title: "CPU per request against connections", across: "kept-alive connections",
 		values: []int{1, 4, 16, 64, 256, 1024, 4096}, log: true, show: thousands,
 		turn: func(b *bench, ctx context.Context, c *contender, n int) (turn, error) {
-			return b.turn(ctx, c, n, 0, c.path, b.duration)
+			own := *b // wrk counts making connections as a part of the load
+			own.generator = "own"
+			return own.turn(ctx, c, n, 0, c.path, b.duration)
 		},
 	},
 	{

@@ -25,7 +25,8 @@ type point struct{ x, y float64 }
 const (
 	chartWidth, chartHeight = 720, 400
 	left, right             = 70, 20
-	top, bottom             = 50, 80
+	top, bottom             = 50, 96
+	keyRow                  = 18 // of what the lines are
 )
 
 // colours can be told apart by those who do not see red or green (Okabe and
@@ -72,7 +73,7 @@ func (c *chart) svg() string {
 	draw(`<line x1="%d" y1="%d" x2="%d" y2="%d" class="axis"/>`, left, chartHeight-bottom, chartWidth-right, chartHeight-bottom)
 	text((left+chartWidth-right)/2, chartHeight-bottom+40, "middle", "unit", c.across)
 
-	key := float64(left)
+	key, row := float64(left), float64(chartHeight-16-keyRow)
 	for i, l := range c.lines {
 		colour := colours[i%len(colours)]
 		var path []string
@@ -83,9 +84,13 @@ func (c *chart) svg() string {
 		for _, p := range l.points {
 			draw(`<circle cx="%.1f" cy="%.1f" r="3" fill="%s"><title>%s: %s µs</title></circle>`, x(p.x), y(p.y), colour, html.EscapeString(l.name), number(p.y))
 		}
-		draw(`<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s" stroke-width="3"/>`, key, chartHeight-16, key+18, chartHeight-16, colour)
-		text(key+23, chartHeight-12, "start", "key", l.name)
-		key += 40 + 6.1*float64(len(l.name))
+		width := 40 + 7.2*float64(len(l.name)) // in a wide font
+		if key+width > chartWidth && key > left {
+			key, row = left, row+keyRow
+		}
+		draw(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" stroke-width="3"/>`, key, row, key+18, row, colour)
+		text(key+23, row+4, "start", "key", l.name)
+		key += width
 	}
 	draw(`</svg>`)
 	return s.String()
