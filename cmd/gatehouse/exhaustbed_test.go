@@ -71,6 +71,11 @@ func startBed(t *testing.T, bin string, a attack, stderr *os.File) *bed {
 	// The gateway would keep some connections to it for longer than a test lasts.
 	// A new one may wait long for its first request, where the machine is busy.
 	b.app.Config.IdleTimeout, b.app.Config.ReadHeaderTimeout = time.Second, 20*time.Second
+	b.app.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		// The system would copy megabytes for each client that reads nothing.
+		_ = conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
+		return ctx
+	}
 	b.app.Start()
 	t.Cleanup(b.app.Close)
 	dir := t.TempDir()
@@ -242,17 +247,14 @@ func (b *bed) peak(t *testing.T, ctx context.Context) (most burden) {
 // the gateway said that it was busy.
 type tally struct {
 	mu     sync.Mutex
-	counts map[string]int
-	busy   []time.Duration
+	Counts map[string]int
+	Busy   []time.Duration
 }
 
 func (c *tally) add(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.counts == nil {
-		c.counts = map[string]int{}
-	}
-	c.counts[what]++
+	c.Counts[what]++
 }
 
 // answered is add for the answer to a request.
@@ -261,7 +263,7 @@ func (c *tally) answered(what string, took time.Duration) {
 	if what == "503 busy" {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.busy = append(c.busy, took)
+		c.Busy = append(c.Busy, took)
 	}
 }
 
@@ -269,11 +271,11 @@ func (c *tally) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []string
-	for _, what := range slices.Sorted(maps.Keys(c.counts)) {
-		all = append(all, fmt.Sprintf("%s × %d", what, c.counts[what]))
+	for _, what := range slices.Sorted(maps.Keys(c.Counts)) {
+		all = append(all, fmt.Sprintf("%s × %d", what, c.Counts[what]))
 	}
-	if len(c.busy) > 0 {
-		all = append(all, fmt.Sprintf("busy after p50 %s, p99 %s ms", quantile(c.busy, .5), quantile(c.busy, .99)))
+	if len(c.Busy) > 0 {
+		all = append(all, fmt.Sprintf("busy after p50 %s, p99 %s ms", quantile(c.Busy, .5), quantile(c.Busy, .99)))
 	}
 	return strings.Join(all, ", ")
 }

@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 		"http":      httpMain,
 		"app":       appMain,
 		"stream":    streamMain,
+		"attack":    attackMain,
 	})
 }
 
