@@ -283,16 +283,16 @@ func (cs *counters) remove(c *counter) {
 	cs.order.Remove(c.place)
 }
 
-// network is what counts as one client: an IPv4 address, or the /64 that an
-// IPv6 client has to itself.
-func network(a netip.Addr) string {
+// Network is what counts as one client: an IPv4 address, or the /64 that an
+// IPv6 client has to itself. The zero Addr has the zero Prefix.
+func Network(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		p, _ := a.Prefix(64)
-		return p.String()
-	}
-	return a.String()
+	p, _ := a.Prefix(min(a.BitLen(), 64)) // of an address, or of none
+	return p
 }
+
+// network is the text of [Network], as it is hashed and compared.
+func network(a netip.Addr) string { return Network(a).String() }
 
 // counterKey hashes, so that a counter's size does not depend on what the
 // client sends.

@@ -178,7 +178,9 @@ func testGateway(t testing.TB, yaml string) (*httptest.Server, *syncBuffer) {
 		t.Fatal(err)
 	}
 	logged := &syncBuffer{}
-	g := New(Options{Log: slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	m := NewMetrics("", "")
+	pace := &Pace{Metrics: m}
+	g := New(Options{Log: slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: m, Pace: pace})
 	t.Cleanup(g.Close)
 	s, err := g.NewSnapshot(SnapshotOptions{
 		Config: c, Endpoints: ownPages{}, Verifier: knownTokens{},
@@ -194,7 +196,7 @@ func testGateway(t testing.TB, yaml string) (*httptest.Server, *syncBuffer) {
 	server.Config.DisableGeneralOptionsHandler = true
 	server.Config.ErrorLog = ErrorLog(slog.New(slog.NewTextHandler(logged, nil)))
 	server.Config.ConnState = GuardState
-	server.Listener = &guardedListener{server.Listener, &Guard{Log: g.log, Metrics: g.metrics}, nil}
+	server.Listener = &guardedListener{server.Listener, &Guard{Log: g.log, Metrics: m, Pace: pace}, nil}
 	server.Start()
 	t.Cleanup(server.Close)
 	return server, logged

@@ -35,10 +35,12 @@ import (
 // message's end are handed on only when net/http asks for the next one, so both
 // agree where each message begins.
 //
-// HTTP/2 has frames and needs none of this.
+// HTTP/2 has frames and needs none of this. There it is their number that is
+// watched (h2watch.go).
 type Guard struct {
 	Log     *slog.Logger
 	Metrics *Metrics // nil: refusals are not counted
+	Pace    *Pace    // nil: nobody is held up
 }
 
 const (
@@ -52,8 +54,9 @@ const (
 )
 
 // Conn guards a connection of an http.Server, whose ConnState must be
-// [GuardState]. A *tls.Conn must have done its handshake; one that negotiated
-// another protocol than HTTP/1 is returned as it is. More than headerBytes of a
+// [GuardState], and whose Protocols must have UnencryptedHTTP2, since HTTP/2 over
+// TLS looks so to it, see [TLSOf]. A *tls.Conn must have done its handshake; one
+// that negotiated another protocol is returned as it is. More than headerBytes of a
 // head are refused; 0 is net/http's default.
 func (g *Guard) Conn(conn net.Conn, headerBytes int) net.Conn {
 	if headerBytes <= 0 {
@@ -67,6 +70,8 @@ func (g *Guard) Conn(conn net.Conn, headerBytes int) net.Conn {
 	switch secure.ConnectionState().NegotiatedProtocol {
 	case "", "http/1.1", "http/1.0":
 		return &guardedTLS{c}
+	case "h2":
+		return newH2Conn(secure, g)
 	}
 	return conn
 }
@@ -268,17 +273,19 @@ func (c *guarded) refuse(wrong *violation, scratch []byte) error {
 		m.refused(ref.Code)
 	}
 	client := c.RemoteAddr().String()
-	if at, err := netip.ParseAddrPort(client); err == nil {
+	at, err := netip.ParseAddrPort(client)
+	if err == nil {
 		client = at.Addr().Unmap().String()
 	}
 	c.guard.Log.LogAttrs(context.Background(), slog.LevelInfo, "connection refused",
 		slog.String("request_id", id), slog.String("client", client), slog.Int("status", wrong.status),
 		slog.String("decision", ref.Code), slog.String("reason", wrong.Error()))
 
+	c.guard.Pace.hold(context.Background(), at.Addr(), 1)
 	now := time.Now()
 	_ = c.SetDeadline(now.Add(lingerTime))
 	body, _ := json.Marshal(errorBody{ref.Code, ref.Message, id}) // three strings
-	_, err := fmt.Fprintf(c.Conn, "HTTP/1.1 %d %s\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Length: %d\r\n"+
+	_, err = fmt.Fprintf(c.Conn, "HTTP/1.1 %d %s\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Length: %d\r\n"+
 		"Content-Type: application/json\r\nDate: %s\r\nX-Content-Type-Options: nosniff\r\nX-Request-Id: %s\r\n\r\n%s\n",
 		wrong.status, http.StatusText(wrong.status), len(body)+1, now.UTC().Format(http.TimeFormat), id, body)
 	if err == nil && c.CloseWrite() == nil {

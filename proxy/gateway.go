@@ -47,6 +47,8 @@ type Options struct {
 	Log *slog.Logger // nil: slog.Default()
 	// Metrics counts requests. nil: nobody looks, they are counted all the same.
 	Metrics *Metrics
+	// Pace holds up refusals. nil: nothing does.
+	Pace *Pace
 	// Watch ends streams with the identity behind them. nil: nothing does.
 	Watch *authn.Watch
 }
@@ -57,6 +59,7 @@ type Gateway struct {
 	snapshot   atomic.Pointer[Snapshot]
 	log        *slog.Logger
 	metrics    *Metrics
+	pace       *Pace
 	unrouted   *routeMetrics // for requests that no route took
 	transports *transports
 	streams    *streams
@@ -72,7 +75,7 @@ func New(o Options) *Gateway {
 	}
 	ts := newTransports(o.Log)
 	o.Metrics.connections(ts)
-	return &Gateway{log: o.Log, metrics: o.Metrics, unrouted: o.Metrics.route(""), transports: ts,
+	return &Gateway{log: o.Log, metrics: o.Metrics, pace: o.Pace, unrouted: o.Metrics.route(""), transports: ts,
 		streams: &streams{watch: o.Watch, metrics: o.Metrics.streams, old: longAfter}}
 }
 
@@ -128,6 +131,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		x.err = err
 		if x.status == 0 {
+			if paced(authn.AsRefusal(err)) {
+				g.pace.hold(r.Context(), x.peer.client, 1)
+			}
 			s.allowOrigin(x, r) // so that a script of an allowed origin can read why
 			s.refuse(x, r, err)
 		}

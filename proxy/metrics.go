@@ -47,6 +47,7 @@ type Metrics struct {
 	upstreams *prometheus.HistogramVec // route
 	inFlight  prometheus.Gauge
 	refusals  map[string]prometheus.Counter // by code
+	held      prometheus.Counter
 	stripped  prometheus.Counter
 	streams   *streamMetrics
 	renewals  [renewals]prometheus.Counter
@@ -87,6 +88,9 @@ func NewMetrics(version, commit string) *Metrics {
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "gatehouse_requests_in_flight", Help: "Requests being served now, open streams included.",
 		}),
+		held: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatehouse_refusals_held_total", Help: "Refusals that were held up because their client earned too many.",
+		}),
 		stripped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatehouse_stripped_headers_total",
 			Help: "Header and trailer fields of clients that were dropped because they forge identity or routing.",
@@ -118,7 +122,7 @@ func NewMetrics(version, commit string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": metricLabel(version), "commit": metricLabel(commit), "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.durations, m.upstreams, m.inFlight, m.stripped, m.events,
+	m.registry.MustRegister(m.requests, m.durations, m.upstreams, m.inFlight, m.held, m.stripped, m.events,
 		m.loaded, m.loadedAt, refusals, build, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.streams = newStreamMetrics(m.registry)

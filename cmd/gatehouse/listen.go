@@ -85,8 +85,8 @@ type limited struct {
 	ended bool // it gets no more of them
 }
 
-func newFront(l *net.TCPListener, handler http.Handler, log *slog.Logger, metrics *proxy.Metrics) *front {
-	f := &front{listener: l, handler: handler, log: log, guard: &proxy.Guard{Log: log, Metrics: metrics},
+func newFront(l *net.TCPListener, handler http.Handler, guard *proxy.Guard) *front {
+	f := &front{listener: l, handler: handler, log: guard.Log, guard: guard,
 		accepted: make(chan net.Conn), closing: make(chan struct{}), idle: make(chan struct{})}
 	f.base, f.cut = context.WithCancel(context.Background())
 	f.arriving, f.stop = context.WithCancel(context.Background())
@@ -107,10 +107,11 @@ func (f *front) use(cfg *config.Config, certificates *tls.Config) {
 	if f.tap != nil && f.limits == limits {
 		return
 	}
-	// HTTP/2 only where TLS negotiated it: without TLS there is none.
+	// HTTP/2 only where TLS negotiated it. To net/http it is unencrypted, because the
+	// guard is around the TLS; on a plain connection the guard's grammar refuses it.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
 	server := &limited{}
 	server.Server = &http.Server{
 		Handler:                      f,
@@ -241,7 +242,9 @@ var plainHTTP = map[string]bool{"GET /": true, "HEAD ": true, "POST ": true, "PU
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.requests.Add(1)
 	if r.ProtoMajor == 2 {
-		defer f.losePatience(r)
+		p := r.Context().Value(patienceKey{}).(*patience)
+		r.TLS = proxy.TLSOf(p.conn)
+		defer f.losePatience(p, r)
 	}
 	defer func() {
 		if f.requests.Add(-1) == 0 && f.quiet.Load() {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"gatehouse/config"
+	"gatehouse/proxy"
 )
 
 // startFront runs a front on a free port with an otherwise empty configuration.
@@ -25,7 +26,7 @@ func startFront(t *testing.T, limits config.Limits, certificates *tls.Config, ha
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFront(l, handler, slog.New(slog.DiscardHandler), nil)
+	f := newFront(l, handler, &proxy.Guard{Log: slog.New(slog.DiscardHandler)})
 	f.use(cfg, certificates)
 	done := make(chan error, 1)
 	go func() { done <- f.run() }()

@@ -43,11 +43,7 @@ func withPatience(ctx context.Context, conn net.Conn) context.Context {
 }
 
 // losePatience looks at an HTTP/2 request that is over.
-func (f *front) losePatience(r *http.Request) {
-	p, ok := r.Context().Value(patienceKey{}).(*patience)
-	if !ok {
-		return
-	}
+func (f *front) losePatience(p *patience, r *http.Request) {
 	// The answer to a HEAD is complete, and its context done, while it is given.
 	if r.Context().Err() == nil || r.Method == http.MethodHead {
 		if p.takenBack.Load() > 0 {

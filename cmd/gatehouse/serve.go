@@ -90,7 +90,8 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	// Build.
 	watch := authn.NewWatch(s.stores.revocations, s.alive, time.Now)
 	running.Go(func() { _ = watch.Run(beside) })
-	s.gateway = proxy.New(proxy.Options{Log: s.log.Logger, Metrics: s.metrics, Watch: watch})
+	pace := &proxy.Pace{Metrics: s.metrics}
+	s.gateway = proxy.New(proxy.Options{Log: s.log.Logger, Metrics: s.metrics, Pace: pace, Watch: watch})
 	defer s.gateway.Close()
 	running.Go(func() { s.gateway.Run(beside) })
 	first, err := s.build(cfg, made)
@@ -113,7 +114,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	}
 
 	// Serve.
-	s.front = newFront(public, s.gateway, s.log.Logger, s.metrics)
+	s.front = newFront(public, s.gateway, &proxy.Guard{Log: s.log.Logger, Metrics: s.metrics, Pace: pace})
 	defer s.front.close()
 	s.use(first)
 	s.loaded(nil)

@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// sent is what a client sends after the preface.
+func sent(t *testing.T, write func(*http2.Framer)) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	b.WriteString(http2.ClientPreface)
+	write(http2.NewFramer(&b, nil))
+	return b.Bytes()
+}
+
+func watched(pace *Pace) *h2Conn {
+	c := &h2Conn{guard: &Guard{Log: slog.New(slog.DiscardHandler), Pace: pace}, client: netip.MustParseAddr("192.0.2.1"), left: uint32(len(h2Preface)), spare: h2Spare, since: time.Now()}
+	c.granted.Store(h2WindowsFirst * h2Window)
+	return c
+}
+
+// What each frame takes, in whatever pieces it comes.
+func TestH2Follow(t *testing.T) {
+	long := bytes.Repeat([]byte("x"), 100)
+	for _, test := range []struct {
+		name  string
+		write func(*http2.Framer)
+		want  int
+	}{
+		{"nothing", func(f *http2.Framer) {}, 0},
+		{"a request", func(f *http2.Framer) {
+			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: long, EndHeaders: true, EndStream: true})
+		}, -1},
+		{"a request in two parts, and its body", func(f *http2.Framer) {
+			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: long})
+			f.WriteContinuation(1, true, long)
+			f.WriteData(1, false, long)
+			f.WriteData(1, true, nil)
+		}, -1},
+		{"an empty continuation", func(f *http2.Framer) { f.WriteContinuation(1, false, nil) }, h2Frame},
+		{"data without any", func(f *http2.Framer) { f.WriteData(1, false, nil) }, h2Frame},
+		{"a ping", func(f *http2.Framer) { f.WritePing(false, [8]byte{}) }, h2Frame},
+		{"settings", func(f *http2.Framer) { f.WriteSettings(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1 << 14}) }, h2Frame},
+		{"a request taken back", func(f *http2.Framer) {
+			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: long, EndHeaders: true})
+			f.WriteRSTStream(1, http2.ErrCodeCancel)
+		}, h2Frame - 1},
+		{"a priority", func(f *http2.Framer) { f.WritePriority(1, http2.PriorityParam{Weight: 1}) }, h2Frame},
+		{"what nobody knows", func(f *http2.Framer) { f.WriteRawFrame(0x0a, 0, 0, long) }, h2Frame},
+		{"window updates", func(f *http2.Framer) {
+			for range h2WindowsFirst {
+				f.WriteWindowUpdate(0, 1)
+			}
+		}, 0},
+		{"more window updates than there was something for", func(f *http2.Framer) {
+			for range h2WindowsFirst + 3 {
+				f.WriteWindowUpdate(0, 1)
+			}
+		}, 3 * h2Frame},
+	} {
+		b := sent(t, test.write)
+		for _, piece := range []int{1, 2, 5, 9, 10, len(b)} {
+			c, got := watched(nil), 0
+			for rest := b; len(rest) > 0; {
+				n := min(piece, len(rest))
+				got += c.follow(rest[:n])
+				rest = rest[n:]
+			}
+			if got != test.want || c.left != 0 || c.have != 0 {
+				t.Errorf("%s in pieces of %d: %d, want %d; %d and %d bytes are missing", test.name, piece, got, test.want, c.left, c.have)
+			}
+		}
+	}
+}
+
+// What is sent to a client lets it open its windows.
+func TestH2Windows(t *testing.T) {
+	here, there := net.Pipe()
+	defer here.Close()
+	go io.Copy(io.Discard, there)
+	c := watched(nil)
+	c.Conn = here
+	c.granted.Store(0)
+	if _, err := c.Write(make([]byte, 16<<10)); err != nil {
+		t.Fatal(err)
+	}
+	updates := sent(t, func(f *http2.Framer) {
+		for range 16<<10/h2Window + h2WindowsPerWrite {
+			f.WriteWindowUpdate(0, 1)
+		}
+	})
+	if taken := c.follow(updates); taken != 0 {
+		t.Errorf("updates took %d", taken)
+	}
+}
+
+// Who pings for ever has to wait, and others behind another address do not.
+func TestH2HoldUp(t *testing.T) {
+	var p Pace
+	now := time.Now()
+	c := watched(&p)
+	c.spare = -paceBurst * h2Frame // a flood, read at once
+	c.holdUp(now)
+	if wait := p.wait(c.client, 1, now); wait <= 0 {
+		t.Errorf("after a flood a refusal waits %s", wait)
+	}
+	if wait := p.wait(netip.MustParseAddr("192.0.2.2"), 1, now); wait > 0 {
+		t.Errorf("a neighbour waits %s", wait)
+	}
+	if c.spare != 0 {
+		t.Errorf("spare %d, want 0", c.spare)
+	}
+	// A few pings per second are nobody's loss, for ever.
+	for range 100 * h2Spare {
+		now = now.Add(time.Second / (h2SparePerSec / h2Frame))
+		c.since, c.spare = now.Add(-time.Second/(h2SparePerSec/h2Frame)), -h2Frame
+		c.holdUp(now)
+	}
+	if wait := p.wait(c.client, 1, now); wait > 0 {
+		t.Errorf("after steady pings a refusal waits %s", wait)
+	}
+}
