@@ -292,7 +292,13 @@ func Network(a netip.Addr) netip.Prefix {
 }
 
 // network is the text of [Network], as it is hashed and compared.
-func network(a netip.Addr) string { return Network(a).String() }
+func network(a netip.Addr) string {
+	p := Network(a)
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
 
 // counterKey hashes, so that a counter's size does not depend on what the
 // client sends.

@@ -35,6 +35,7 @@ type exchange struct {
 	aborted   bool                      // the answer was cut short
 	forwarded time.Time                 // when the upstream was asked
 	upstream  time.Duration             // until its response header
+	held      time.Duration             // its refusal was held up for so long
 	stripped  []string                  // identity headers that the client brought
 	assertion string                    // the signed identity assertion
 	failure   error                     // what the ReverseProxy's ErrorHandler was told
@@ -166,6 +167,10 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // Unwrap lets http.ResponseController find deadlines.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
+// took is the time from the head of the request until now, without what its
+// refusal was held up for.
+func (x *exchange) took() time.Duration { return time.Since(x.start) - x.held }
+
 // log writes the access log line. It holds no query, no token and no password.
 func (x *exchange) log(l *slog.Logger) {
 	level := slog.LevelInfo
@@ -176,7 +181,7 @@ func (x *exchange) log(l *slog.Logger) {
 	if !l.Enabled(ctx, level) {
 		return
 	}
-	total := time.Since(x.start)
+	total := x.took()
 	gateway := total
 	if !x.forwarded.IsZero() {
 		gateway = x.forwarded.Sub(x.start)
@@ -195,6 +200,9 @@ func (x *exchange) log(l *slog.Logger) {
 	)
 	if !x.forwarded.IsZero() {
 		attrs = append(attrs, slog.Duration("upstream", x.upstream))
+	}
+	if x.held > 0 {
+		attrs = append(attrs, slog.Duration("held", x.held))
 	}
 	if rt := x.decision.Route; rt != nil {
 		attrs = append(attrs, slog.String("route", rt.Name))

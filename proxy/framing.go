@@ -55,7 +55,7 @@ const (
 
 // Conn guards a connection of an http.Server, whose ConnState must be
 // [GuardState], and whose Protocols must have UnencryptedHTTP2, since HTTP/2 over
-// TLS looks so to it, see [TLSOf]. A *tls.Conn must have done its handshake; one
+// TLS looks so to it, see [GuardRequest]. A *tls.Conn must have done its handshake; one
 // that negotiated another protocol is returned as it is. More than headerBytes of a
 // head are refused; 0 is net/http's default.
 func (g *Guard) Conn(conn net.Conn, headerBytes int) net.Conn {

@@ -106,6 +106,7 @@ func (g *Gateway) NewSnapshot(o SnapshotOptions) (*Snapshot, error) {
 // theirs.
 func (g *Gateway) Use(s *Snapshot) {
 	g.snapshot.Store(s)
+	g.pace.trust(s.config.TrustedProxies)
 	var names []string
 	connections := map[transportKey]bool{}
 	for _, rt := range s.routes {
@@ -132,7 +133,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.err = err
 		if x.status == 0 {
 			if paced(authn.AsRefusal(err)) {
-				g.pace.hold(r.Context(), x.peer.client, 1)
+				x.held = g.pace.hold(r.Context(), x.peer.client, 1)
 			}
 			s.allowOrigin(x, r) // so that a script of an allowed origin can read why
 			s.refuse(x, r, err)
@@ -318,7 +319,7 @@ func (g *Gateway) record(x *exchange) {
 	if x.renewed != renewedNot {
 		g.metrics.renewals[x.renewed].Inc()
 	}
-	counted.done(x.request.Method, x.status, outcome, time.Since(x.start), upstream)
+	counted.done(x.request.Method, x.status, outcome, x.took(), upstream)
 	if x.snapshot.config.Log.Access {
 		x.log(g.log)
 	}

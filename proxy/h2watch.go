@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -22,7 +24,9 @@ import (
 // Only frames tell a flood (CVE-2023-44487, CVE-2019-9512, -9515, -9518) from an
 // upload, and net/http shows them to nobody. It takes HTTP/2 over TLS from a
 // *tls.Conn alone, which nothing can be put around, but unencrypted HTTP/2 from
-// any connection. So this one passes for that, and says by TLS what it is.
+// any connection. So this one passes for that, and says by [GuardRequest] what it
+// is. What net/http would make of a client that begins otherwise, HTTP/1 past the
+// Guard, it never sees.
 type h2Conn struct {
 	net.Conn
 	tls    tls.ConnectionState
@@ -30,17 +34,21 @@ type h2Conn struct {
 	guard  *Guard
 
 	// Of the reader.
-	head  [h2HeadBytes]byte
-	have  int    // bytes of head
-	left  uint32 // of the preface, or of a frame's payload
-	spare int    // what may still come, in units of h2Frame
-	since time.Time
-	held  int // how often reading had to wait
+	preface  [len(h2Preface)]byte
+	greeted  bool // all of it was read, and it is right
+	unread   int  // of the preface, to be handed on
+	err      error
+	head     [h2HeadBytes]byte
+	have     int    // bytes of head
+	left     uint32 // of a frame's payload
+	spare    int    // what may still come, in units of h2Frame
+	since    time.Time
+	held     time.Duration // for how long reading had to wait
+	lastHeld time.Time
 
+	earned  atomic.Int64 // by requests and answers, in units of h2Frame
 	granted atomic.Int64 // window updates that may still come, in units of h2Window
 }
-
-var errTooManyFrames = errors.New("too many HTTP/2 frames that ask for nothing")
 
 const (
 	h2Preface   = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -51,16 +59,25 @@ const (
 	h2WindowUpdate = 8
 	h2Continuation = 9
 
-	// What a frame that asks for nothing takes. One that asks gives 1 back: half of
-	// its requests a client may take back, as fast as it likes.
-	h2Frame = 2
-	// What a connection has for itself: a client that measures it pings a few times
-	// per second. The rest comes out of what the client's address has, so that a new
-	// connection is no way around it.
+	h2EndStream  = 1
+	h2EndHeaders = 4
+
+	// What a frame that asks for nothing takes. A head takes half of it, and has it
+	// back twice when it becomes a request: half of its requests a client may take
+	// back, as fast as it likes.
+	h2Frame   = 2
+	h2Head    = 1
+	h2Request = 2
+	// An answer earns the ping with which a client measures how fast it comes, as
+	// that of gRPC does.
+	h2Answer = h2Frame
+	// What a connection has for itself. The rest comes out of what the client's
+	// address has, so that a new connection is no way around it.
 	h2Spare       = 50 * h2Frame
 	h2SparePerSec = 10 * h2Frame
-	// Who had to wait as often as this is not read from any more.
-	h2Held = 50
+	// Who had to wait for so long, without a break as long, is not read from any
+	// more.
+	h2Patience = 10 * time.Second
 
 	// A window update follows what was sent. Clients send two for each piece that
 	// they take, of 4 KiB at least, or of what one event has.
@@ -69,38 +86,71 @@ const (
 	h2WindowsFirst    = 10000
 )
 
-// TLSOf is what Request.TLS should be for requests of an HTTP/2 connection that
-// [Guard.Conn] returned, and nil for all others.
-func TLSOf(conn net.Conn) *tls.ConnectionState {
-	if c, ok := conn.(*h2Conn); ok {
-		return &c.tls
-	}
-	return nil
-}
+var errTooManyFrames = errors.New("too many HTTP/2 frames that ask for nothing")
 
 func newH2Conn(conn *tls.Conn, guard *Guard) *h2Conn {
-	c := &h2Conn{Conn: conn, tls: conn.ConnectionState(), guard: guard, left: uint32(len(h2Preface)), spare: h2Spare, since: time.Now()}
+	c := &h2Conn{Conn: conn, tls: conn.ConnectionState(), guard: guard, spare: h2Spare, since: time.Now()}
 	if at, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
 		c.client = at.Addr()
 	}
+	if !h2Suite(&c.tls) {
+		c.err = io.EOF
+	}
 	c.granted.Store(h2WindowsFirst * h2Window)
 	return c
+}
+
+// h2Suite reports whether HTTP/2 may be spoken over s: RFC 9113, section 9.2.2 and
+// appendix A.
+func h2Suite(s *tls.ConnectionState) bool {
+	name := tls.CipherSuiteName(s.CipherSuite)
+	return s.Version >= tls.VersionTLS13 ||
+		s.Version == tls.VersionTLS12 && strings.HasPrefix(name, "TLS_ECDHE_") && (strings.Contains(name, "_GCM_") || strings.Contains(name, "_POLY1305_"))
+}
+
+// GuardRequest tells an HTTP/2 connection of [Guard.Conn] that a request has
+// begun, and returns its Request.TLS, which net/http does not know. It is nil for
+// all other connections.
+func GuardRequest(conn net.Conn) *tls.ConnectionState {
+	if c, ok := conn.(*h2Conn); ok {
+		c.earned.Add(h2Request)
+		return &c.tls
+	}
+	return nil
 }
 
 func (c *h2Conn) Write(p []byte) (int, error) {
 	if c.granted.Load() < h2WindowsFirst*h2Window {
 		c.granted.Add(h2WindowsPerWrite*h2Window + int64(len(p)))
 	}
+	if len(p) > h2HeadBytes && (p[3] == h2Data || p[3] == h2Headers) {
+		c.earned.Add(h2Answer)
+	}
 	return c.Conn.Write(p)
 }
 
 func (c *h2Conn) Read(p []byte) (int, error) {
+	switch {
+	case c.err != nil:
+		return 0, c.err
+	case !c.greeted:
+		if _, err := io.ReadFull(c.Conn, c.preface[:]); err != nil || string(c.preface[:]) != h2Preface {
+			c.err = io.EOF // for net/http as if the client had gone
+			return 0, c.err
+		}
+		c.greeted, c.unread = true, len(c.preface)
+	}
+	if c.unread > 0 {
+		n := copy(p, c.preface[len(c.preface)-c.unread:])
+		c.unread -= n
+		return n, nil
+	}
 	n, err := c.Conn.Read(p)
-	if c.spare = min(h2Spare, c.spare-c.follow(p[:n])); c.spare < 0 {
+	if c.spare -= c.follow(p[:n]); c.spare < 0 {
 		c.holdUp(time.Now())
 	}
-	if c.held >= h2Held {
-		return 0, errTooManyFrames
+	if c.err != nil {
+		return 0, c.err
 	}
 	return n, err
 }
@@ -120,11 +170,16 @@ func (c *h2Conn) follow(b []byte) (taken int) {
 		}
 		c.have = 0
 		c.left = uint32(c.head[0])<<16 | uint32(c.head[1])<<8 | uint32(c.head[2])
+		flags := c.head[4]
 		switch c.head[3] {
 		case h2Headers:
-			taken--
-		case h2Data, h2Continuation:
-			if c.left == 0 && c.head[4] == 0 { // neither content nor an end
+			taken += h2Head
+		case h2Data:
+			if c.left == 0 && flags&h2EndStream == 0 {
+				taken += h2Frame
+			}
+		case h2Continuation:
+			if c.left == 0 && flags&h2EndHeaders == 0 {
 				taken += h2Frame
 			}
 		case h2WindowUpdate:
@@ -141,16 +196,24 @@ func (c *h2Conn) follow(b []byte) (taken int) {
 
 // holdUp waits for what the client has taken beyond its due.
 func (c *h2Conn) holdUp(now time.Time) {
-	c.spare = min(h2Spare, c.spare+int(min(now.Sub(c.since), time.Minute)*h2SparePerSec/time.Second))
+	earned := int64(min(now.Sub(c.since), time.Minute)*h2SparePerSec/time.Second) + c.earned.Swap(0)
+	c.spare = int(min(h2Spare, int64(c.spare)+earned))
 	c.since = now
-	if c.spare < 0 {
-		if c.guard.Pace.hold(context.Background(), c.client, (h2Frame-1-c.spare)/h2Frame) > 0 {
-			c.held++
-		}
-		if c.held == h2Held {
-			c.guard.Log.LogAttrs(context.Background(), slog.LevelInfo, "connection closed",
-				slog.String("client", c.client.String()), slog.String("reason", errTooManyFrames.Error()))
-		}
-		c.spare = 0
+	if c.spare >= 0 {
+		return
+	}
+	wait := c.guard.Pace.hold(context.Background(), c.client, (h2Frame-1-c.spare)/h2Frame)
+	c.spare = 0
+	if wait <= 0 {
+		return
+	}
+	if now.Sub(c.lastHeld) > h2Patience {
+		c.held = 0
+	}
+	c.held, c.lastHeld = c.held+wait, now
+	if c.held > h2Patience {
+		c.err = errTooManyFrames
+		c.guard.Log.LogAttrs(context.Background(), slog.LevelInfo, "connection closed",
+			slog.String("client", c.client.String()), slog.String("reason", c.err.Error()))
 	}
 }

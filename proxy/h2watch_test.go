@@ -16,13 +16,12 @@ import (
 func sent(t *testing.T, write func(*http2.Framer)) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	b.WriteString(http2.ClientPreface)
 	write(http2.NewFramer(&b, nil))
 	return b.Bytes()
 }
 
 func watched(pace *Pace) *h2Conn {
-	c := &h2Conn{guard: &Guard{Log: slog.New(slog.DiscardHandler), Pace: pace}, client: netip.MustParseAddr("192.0.2.1"), left: uint32(len(h2Preface)), spare: h2Spare, since: time.Now()}
+	c := &h2Conn{guard: &Guard{Log: slog.New(slog.DiscardHandler), Pace: pace}, client: netip.MustParseAddr("192.0.2.1"), spare: h2Spare, since: time.Now()}
 	c.granted.Store(h2WindowsFirst * h2Window)
 	return c
 }
@@ -38,21 +37,22 @@ func TestH2Follow(t *testing.T) {
 		{"nothing", func(f *http2.Framer) {}, 0},
 		{"a request", func(f *http2.Framer) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: long, EndHeaders: true, EndStream: true})
-		}, -1},
+		}, h2Head},
 		{"a request in two parts, and its body", func(f *http2.Framer) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: long})
 			f.WriteContinuation(1, true, long)
 			f.WriteData(1, false, long)
 			f.WriteData(1, true, nil)
-		}, -1},
+		}, h2Head},
 		{"an empty continuation", func(f *http2.Framer) { f.WriteContinuation(1, false, nil) }, h2Frame},
 		{"data without any", func(f *http2.Framer) { f.WriteData(1, false, nil) }, h2Frame},
+		{"data without any, and a flag that means nothing", func(f *http2.Framer) { f.WriteRawFrame(http2.FrameData, 0x02, 1, nil) }, h2Frame},
 		{"a ping", func(f *http2.Framer) { f.WritePing(false, [8]byte{}) }, h2Frame},
 		{"settings", func(f *http2.Framer) { f.WriteSettings(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1 << 14}) }, h2Frame},
 		{"a request taken back", func(f *http2.Framer) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: long, EndHeaders: true})
 			f.WriteRSTStream(1, http2.ErrCodeCancel)
-		}, h2Frame - 1},
+		}, h2Head + h2Frame},
 		{"a priority", func(f *http2.Framer) { f.WritePriority(1, http2.PriorityParam{Weight: 1}) }, h2Frame},
 		{"what nobody knows", func(f *http2.Framer) { f.WriteRawFrame(0x0a, 0, 0, long) }, h2Frame},
 		{"window updates", func(f *http2.Framer) {
@@ -126,5 +126,66 @@ func TestH2HoldUp(t *testing.T) {
 	}
 	if wait := p.wait(c.client, 1, now); wait > 0 {
 		t.Errorf("after steady pings a refusal waits %s", wait)
+	}
+}
+
+// What asks for something earns its pings and its resets: a client of gRPC pings
+// for every answer that it measures.
+func TestH2Earn(t *testing.T) {
+	here, there := net.Pipe()
+	defer here.Close()
+	go io.Copy(io.Discard, there)
+	var p Pace
+	c := watched(&p)
+	c.Conn = here
+	answer := sent(t, func(f *http2.Framer) { f.WriteData(1, false, []byte("a message")) })
+	exchange := sent(t, func(f *http2.Framer) {
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: answer, EndHeaders: true, EndStream: true})
+		f.WritePing(false, [8]byte{})
+	})
+	now := time.Now()
+	for range 100 * paceBurst {
+		GuardRequest(c)
+		if _, err := c.Write(answer); err != nil {
+			t.Fatal(err)
+		}
+		if c.spare -= c.follow(exchange); c.spare < 0 {
+			c.holdUp(now)
+		}
+	}
+	if len(p.clients) > 0 {
+		t.Errorf("%v were charged", p.clients)
+	}
+	c.earned.Store(0)
+	acks := sent(t, func(f *http2.Framer) { f.WritePing(true, [8]byte{}) })
+	if _, err := c.Write(acks); err != nil || c.earned.Load() > 0 {
+		t.Errorf("an acknowledgement earns something, or %v", err)
+	}
+}
+
+// Who does not stop is not read from any more; who stops for a while starts again.
+func TestH2Patience(t *testing.T) {
+	var p Pace
+	enemy := netip.MustParseAddr("192.0.2.1")
+	c := watched(&p)
+	now := time.Now()
+	flood := func() time.Duration {
+		p.wait(enemy, 1<<20, time.Now()) // others of the same network
+		c.spare, c.since = -h2Frame, now
+		before := c.held
+		c.holdUp(now)
+		return c.held - before
+	}
+	if wait := flood(); wait <= 0 || c.err != nil {
+		t.Fatalf("held for %s, %v", wait, c.err)
+	}
+	c.held = h2Patience
+	now = now.Add(h2Patience + time.Second)
+	if flood(); c.err != nil {
+		t.Errorf("after a pause: %v", c.err)
+	}
+	c.held = h2Patience
+	if flood(); c.err == nil {
+		t.Error("a flood without a pause is read on")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatehouse/authn"
@@ -19,6 +20,8 @@ import (
 // ready; a nil *Pace holds nobody up.
 type Pace struct {
 	Metrics *Metrics // nil: what is held up is not counted
+
+	trusted atomic.Pointer[[]netip.Prefix]
 
 	mu      sync.Mutex
 	clients map[netip.Prefix]time.Time // when what was refused so far will be paid for
@@ -39,10 +42,20 @@ const (
 	paceSweep = time.Second
 )
 
+// trust exempts proxies, behind whose addresses there are many clients.
+func (p *Pace) trust(proxies []netip.Prefix) {
+	if p != nil {
+		p.trusted.Store(&proxies)
+	}
+}
+
 // hold waits as long as client has to for n refusals, or until ctx ends, and
-// returns how long that was to be.
+// returns how long that was.
 func (p *Pace) hold(ctx context.Context, client netip.Addr, n int) time.Duration {
 	if p == nil || !client.IsValid() {
+		return 0
+	}
+	if trusted := p.trusted.Load(); trusted != nil && isTrusted(*trusted, client.Unmap().WithZone("")) {
 		return 0
 	}
 	wait := p.wait(client, n, time.Now())
@@ -52,13 +65,13 @@ func (p *Pace) hold(ctx context.Context, client netip.Addr, n int) time.Duration
 	if p.Metrics != nil {
 		p.Metrics.held.Inc()
 	}
-	timer := time.NewTimer(wait)
+	began, timer := time.Now(), time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return wait
+	return time.Since(began)
 }
 
 // wait counts n refusals and is how long they have to wait: the generic cell rate

@@ -83,7 +83,14 @@ func TestPaceHold(t *testing.T) {
 	if text := scrape(t, m); strings.Contains(text, "\ngatehouse_refusals_held_total 0\n") {
 		t.Error("nothing was held")
 	}
+	p.trust([]netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")})
+	before := len(p.clients)
+	p.hold(t.Context(), netip.MustParseAddr("::ffff:192.0.2.7"), 1)
+	if len(p.clients) != before {
+		t.Error("a trusted proxy was charged")
+	}
 	var none *Pace
+	none.trust(nil)
 	none.hold(ctx, enemy, 1)
 }
 

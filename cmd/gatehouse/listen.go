@@ -243,7 +243,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.requests.Add(1)
 	if r.ProtoMajor == 2 {
 		p := r.Context().Value(patienceKey{}).(*patience)
-		r.TLS = proxy.TLSOf(p.conn)
+		r.TLS = proxy.GuardRequest(p.conn)
 		defer f.losePatience(p, r)
 	}
 	defer func() {

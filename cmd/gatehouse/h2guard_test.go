@@ -1,0 +1,77 @@
+package main
+
+import (
+	"crypto/tls"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"gatehouse/config"
+)
+
+// Whoever negotiated HTTP/2 speaks HTTP/2 or nothing: HTTP/1 would be read there
+// without the guard's grammar.
+func TestHTTP2Only(t *testing.T) {
+	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	f := startFront(t, config.Limits{HeaderTimeout: 2 * time.Second}, pairConfig(t), func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("a handler saw %s %s %s", r.Method, r.URL, r.Proto)
+	})
+	for _, test := range []struct {
+		name, says string
+		suites     []uint16
+		closes     bool // the client, its side, after that
+	}{
+		{"HTTP/1", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", nil, false},
+		{"HTTP/1, less than a preface", "GET / HTTP/1.0\r\n\r\n", nil, true},
+		{"half a preface", "PRI * HTTP/2.0\r\n\r\n", nil, true},
+		{"half a preface, and then nothing", "PRI * HTTP/2.0\r\n\r\n", nil, false},
+		{"another preface", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", nil, false},
+		{"a cipher suite that HTTP/2 prohibits", preface, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA}, false},
+	} {
+		c := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}
+		if test.suites != nil {
+			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, test.suites
+		}
+		conn := tls.Client(dial(t, f).Conn, c)
+		if err := conn.Handshake(); err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		if _, err := io.WriteString(conn, test.says); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if test.closes {
+			if err := conn.CloseWrite(); err != nil {
+				t.Errorf("%s: %v", test.name, err)
+			}
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if answer, err := io.ReadAll(conn); err != nil || len(answer) > 0 {
+			t.Errorf("%s: answered %q, %v, want the connection closed", test.name, answer, err)
+		}
+	}
+}
+
+// A handler knows that HTTP/2 came over TLS, whatever :scheme says.
+func TestHTTP2Request(t *testing.T) {
+	f := startFront(t, config.Limits{}, pairConfig(t), func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 || r.TLS == nil || r.TLS.NegotiatedProtocol != "h2" || !r.TLS.HandshakeComplete {
+			t.Errorf("%s over %+v", r.Proto, r.TLS)
+		}
+		_, _ = io.Copy(w, r.Body)
+	})
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	for _, body := range []string{"", "a", strings.Repeat("b", 1<<20)} {
+		res, err := client.Post("https://"+f.listener.Addr().String()+"/", "text/plain", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || string(got) != body {
+			t.Errorf("%d bytes came back, %v, want %d", len(got), err, len(body))
+		}
+	}
+}
