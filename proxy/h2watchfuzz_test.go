@@ -1,0 +1,58 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"testing"
+
+	"golang.org/x/net/http2"
+)
+
+// FuzzH2Follow: in whatever pieces a client's bytes come, they take the same, and
+// what x/net/http2 says that they take: the two see the same frames.
+func FuzzH2Follow(f *testing.F) {
+	var b bytes.Buffer
+	framer := http2.NewFramer(&b, nil)
+	_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte("\x82\x84\x87"), EndHeaders: true, PadLength: 3})
+	_ = framer.WriteDataPadded(1, false, nil, []byte{0, 0})
+	_ = framer.WriteData(1, false, nil)
+	_ = framer.WriteWindowUpdate(0, 1)
+	_ = framer.WriteRSTStream(1, http2.ErrCodeCancel)
+	_ = framer.WritePing(false, [8]byte{})
+	f.Add(b.Bytes(), uint16(1))
+	f.Add(b.Bytes(), uint16(9))
+	f.Add([]byte("\xff\xff\xff\x00\x00\x00\x00\x00\x01x"), uint16(3))
+	f.Fuzz(func(t *testing.T, b []byte, piece uint16) {
+		want, in := 0, bytes.NewReader(b)
+		for {
+			h, err := http2.ReadFrameHeader(in)
+			if err != nil {
+				break
+			}
+			switch {
+			case h.Type == http2.FrameHeaders:
+				want += h2Head
+			case h.Type == http2.FrameData && (h.Length > 0 || h.Flags.Has(http2.FlagDataEndStream)),
+				h.Type == http2.FrameContinuation && (h.Length > 0 || h.Flags.Has(http2.FlagContinuationEndHeaders)),
+				h.Type == http2.FrameWindowUpdate:
+			default:
+				want += h2Frame
+			}
+			if _, err := in.Seek(int64(h.Length), io.SeekCurrent); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := watched(nil)
+		c.granted.Store(1 << 62)
+		got := 0
+		for rest := b; len(rest) > 0; {
+			n := min(max(1, int(piece)), len(rest))
+			got += c.follow(rest[:n])
+			rest = rest[n:]
+		}
+		if got != want {
+			t.Errorf("%x in pieces of %d takes %d, want %d", b, piece, got, want)
+		}
+	})
+}
