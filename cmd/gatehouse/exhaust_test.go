@@ -107,9 +107,11 @@ func (b *bed) suffer(t *testing.T, a attack) string {
 	attacked, peak := during(b.seconds, func(ctx context.Context) { c = b.attack(t, ctx, a) })
 
 	var after burden
+	collect := false // not before the gateway has given back of itself
 	for end := time.Now().Add(60 * time.Second); ; time.Sleep(200 * time.Millisecond) {
-		after = b.weigh(t, true)
-		if after.live <= before.live+slack+goroutineBytes*peak.goroutines && after.files <= before.files+8 && after.goroutines <= before.goroutines+8 {
+		after = b.weigh(t, collect)
+		collect = collect || after.rss <= before.rss+2*smallHeap+slack
+		if collect && after.live <= before.live+slack+goroutineBytes*peak.goroutines && after.files <= before.files+8 && after.goroutines <= before.goroutines+8 {
 			break
 		}
 		if time.Now().After(end) {

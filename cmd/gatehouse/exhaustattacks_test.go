@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -158,6 +159,10 @@ func (b *bed) idle(ctx context.Context, c *tally) {
 				r := bufio.NewReader(conn)
 				fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", b.address, b.token)
 				res, err := http.ReadResponse(r, nil)
+				if errors.Is(err, syscall.ECONNRESET) { // it was sent too late
+					c.add("closed")
+					return
+				}
 				if err != nil {
 					c.add(err.Error())
 					return

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
+	"sync"
 	"testing"
+	"time"
 
 	"gatehouse/authn"
 )
@@ -15,6 +20,55 @@ func TestGCPercent(t *testing.T) {
 	for live, want := range map[uint64]int{0: mostGOGC, 1 << 20: mostGOGC, 4 << 20: 500, 8 << 20: 300, 16 << 20: 200, 64 << 20: 125, 1 << 30: 101} {
 		if got := gcPercent(live); got != want {
 			t.Errorf("gcPercent(%d) = %d, want %d", live, got, want)
+		}
+	}
+}
+
+func TestRush(t *testing.T) {
+	var r rush
+	for tick := range 3 * calmTicks {
+		if r.over(uint64(tick)) {
+			t.Fatalf("over at tick %d, with a collection in each", tick)
+		}
+	}
+	for tick := range 3 * calmTicks {
+		// The first still has the last collection of before; the next is the caller's.
+		last := uint64(3*calmTicks - 1)
+		if got, want := r.over(last), tick >= calmTicks-1; got != want {
+			t.Fatalf("over is %v, %d ticks after the last collection", got, tick+1)
+		}
+	}
+	if r.over(1000) {
+		t.Error("over, right after a collection")
+	}
+}
+
+// What a rush leaves behind goes back to the system.
+func TestTuneMemoryGivesBack(t *testing.T) {
+	held := func() uint64 {
+		now := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+		metrics.Read(now)
+		return now[0].Value.Uint64() - now[1].Value.Uint64()
+	}
+	before := debug.SetGCPercent(usualGOGC)
+	limit := debug.SetMemoryLimit(-1)
+	defer func() { debug.SetGCPercent(before); debug.SetMemoryLimit(limit) }()
+	a := &app{lookup: func(string) (string, bool) { return "", false }}
+	ctx, cancel := context.WithCancel(t.Context())
+	var tuning sync.WaitGroup
+	tuning.Go(func() { a.tuneMemory(ctx) })
+	defer tuning.Wait()
+	defer cancel()
+	rushed := make([][]byte, 64)
+	for i := range rushed {
+		rushed[i] = bytes.Repeat([]byte{1}, 4<<20)
+	}
+	runtime.GC() // the goal is twice that now
+	full := held()
+	runtime.KeepAlive(rushed)
+	for end := time.Now().Add(60 * time.Second); held() > full-200<<20; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d MiB are held, of %d", held()>>20, full>>20)
 		}
 	}
 }
