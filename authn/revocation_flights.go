@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -62,6 +63,9 @@ func (f *flights) fly() {
 		mine.err = f.run(ctx)
 		cancel()
 		close(mine.done)
+		// Whoever is about to ask may still take part in the next: under load that
+		// makes fewer of them, for more requests each.
+		runtime.Gosched()
 		f.mu.Lock()
 		f.current, f.next = f.next, nil
 		last := f.current == nil
