@@ -86,9 +86,12 @@ func unchunk(s string) (body string, ok bool) {
 // the requests where the guard says that they are, each by the strict grammar,
 // and not a byte beyond.
 func FuzzFraming(f *testing.F) {
-	for _, c := range proxytest.FramingCases() {
-		if len(c.Raw) < 2000 {
+	for i, c := range proxytest.FramingCases() {
+		switch {
+		case len(c.Raw) > 2000:
+		case i%2 == 0: // not both: seeds take of the time for fuzzing
 			f.Add([]byte(c.Raw+marker), uint8(200))
+		default:
 			f.Add([]byte(marker+c.Raw), uint8(3))
 		}
 	}
