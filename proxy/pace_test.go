@@ -100,7 +100,7 @@ func TestPaced(t *testing.T) {
 		at[r.Code] = paced(r)
 	}
 	for code, want := range map[string]bool{
-		"invalid_token": true, "invalid_credentials": true, "bad_path": true, "too_many_attempts": true, "forbidden": true, "busy": false,
+		"invalid_token": true, "invalid_credentials": true, "bad_path": true, "too_many_attempts": true, "forbidden": true, "busy": true,
 		"missing_token": false, "upstream_unavailable": false, "upstream_timeout": false, "revocation_unavailable": false, "internal": false,
 	} {
 		if got, known := at[code]; got != want || !known {

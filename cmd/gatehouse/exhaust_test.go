@@ -75,11 +75,14 @@ func TestExhaustion(t *testing.T) {
 				defer w.Close()
 				log = w
 			}
-			b := startBed(t, bin, a, log)
-			b.seconds, b.many = time.Second, cmp.Or(a.many, 30)
+			seconds, many, cost := time.Second, cmp.Or(a.many, 30), 4
 			if long > 0 {
-				b.seconds, b.many = long, cmp.Or(a.manyLong, 200)
+				// The least cost of which no gateway warns: at the usual one there are
+				// fewer logins, and more of them are told that it is busy.
+				seconds, many, cost = long, cmp.Or(a.manyLong, 200), 10
 			}
+			b := startBed(t, bin, a, cost, log)
+			b.seconds, b.many = seconds, many
 			if row := b.suffer(t, a); long > 0 {
 				fmt.Println(row)
 			}
@@ -104,7 +107,15 @@ func (b *bed) suffer(t *testing.T, a attack) string {
 	quiet, _ := during(b.seconds/2, func(ctx context.Context) { <-ctx.Done() })
 	before := b.weigh(t, true)
 	var c *tally
-	attacked, peak := during(b.seconds, func(ctx context.Context) { c = b.attack(t, ctx, a) })
+	visits := ""
+	attacked, peak := during(b.seconds, func(ctx context.Context) {
+		var visitor sync.WaitGroup
+		if slices.Contains(a.outcomes, "503 busy") {
+			visitor.Go(func() { visits = b.visits(t, ctx) })
+		}
+		c = b.attack(t, ctx, a)
+		visitor.Wait()
+	})
 
 	var after burden
 	collect := false // not before the gateway has given back of itself
@@ -139,7 +150,7 @@ func (b *bed) suffer(t *testing.T, a attack) string {
 	t.Logf("%s\nbefore %v\npeak   %v\nafter  %v", c, before, peak, after)
 	return fmt.Sprintf("| %s, %d connections | %d, %d, %d MiB | %d, %d, %d | %d, %d, %d | %s, %s ms | %s, %s ms | %d | %s |", a.name, b.many,
 		before.rss>>20, peak.rss>>20, after.rss>>20, before.files, peak.files, after.files, before.goroutines, peak.goroutines, after.goroutines,
-		quantile(quiet.took, .5), quantile(attacked.took, .5), quantile(quiet.took, .99), quantile(attacked.took, .99), len(attacked.took), c)
+		quantile(quiet.took, .5), quantile(attacked.took, .5), quantile(quiet.took, .99), quantile(attacked.took, .99), len(attacked.took), c.String()+visits)
 }
 
 // slack is what may be kept in memory: pools, counters of the throttle, log

@@ -206,29 +206,32 @@ func (b *bed) websockets(ctx context.Context, c *tally) {
 	})
 }
 
-// ask sends requests of a stranger over kept connections, each another one.
-func (b *bed) ask(ctx context.Context, c *tally, next func() *http.Request) {
-	client := &http.Client{
+// strangerClient keeps its connections.
+func (b *bed) strangerClient() *http.Client {
+	return &http.Client{
 		Timeout:       60 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{MaxIdleConnsPerHost: b.many, DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return b.stranger()
 		}},
 	}
+}
+
+// ask sends requests of a stranger, each another one.
+func (b *bed) ask(ctx context.Context, c *tally, next func() *http.Request) {
+	client := b.strangerClient()
 	defer client.CloseIdleConnections()
 	b.each(ctx, func(context.Context) {
-		req, begin := next(), time.Now()
-		res, err := client.Do(req)
+		res, err := client.Do(next())
 		if err != nil {
 			c.add("no answer")
 			return
 		}
-		took := time.Since(begin)
 		defer res.Body.Close()
 		var body struct{ Error string }
 		_ = json.NewDecoder(res.Body).Decode(&body)
 		_, _ = io.Copy(io.Discard, res.Body)
-		c.answered(strings.TrimSpace(fmt.Sprint(res.StatusCode, " ", body.Error)), took)
+		c.add(strings.TrimSpace(fmt.Sprint(res.StatusCode, " ", body.Error)))
 	})
 }
 
@@ -281,7 +284,7 @@ func (b *bed) badRefreshes(ctx context.Context, c *tally) {
 
 // revocations are what one user makes by signing in and out.
 func (b *bed) revocations(ctx context.Context, c *tally) {
-	client := b.newClient(false)
+	client := b.strangerClient()
 	defer client.CloseIdleConnections()
 	b.each(ctx, func(context.Context) {
 		body := `{"email":"ann@example.com","password":"` + goodPassword + `"}`

@@ -65,7 +65,8 @@ func attacked(w http.ResponseWriter, r *http.Request) {
 const bedTTL = time.Second
 
 // startBed starts a gateway for an attack. stderr is nil for a log that is read.
-func startBed(t *testing.T, bin string, a attack, stderr *os.File) *bed {
+// cost is that of hashing a password.
+func startBed(t *testing.T, bin string, a attack, cost int, stderr *os.File) *bed {
 	t.Helper()
 	b := &bed{app: httptest.NewUnstartedServer(http.HandlerFunc(attacked))}
 	// The gateway would keep some connections to it for longer than a test lasts.
@@ -100,10 +101,10 @@ func startBed(t *testing.T, bin string, a attack, stderr *os.File) *bed {
 public_url: %s://%s
 admin: {listen: "127.0.0.1:%s", pprof: true}
 %slimits: %s
-users: {bcrypt_cost: 4, password: {min_strength: 0}}
+users: {bcrypt_cost: %d, password: {min_strength: 0}}
 tokens: {access_ttl: %s, leeway: 0s}
 routes: [{path: /, upstream: %q}]
-`, b.address, scheme, b.address, ports[1], certificates, limits, bedTTL, b.app.URL))
+`, b.address, scheme, b.address, ports[1], certificates, limits, cost, bedTTL, b.app.URL))
 	b.liveGateway = &liveGateway{bin: bin, config: file, url: scheme + "://" + b.address, admin: "http://127.0.0.1:" + ports[1], client: b.newClient(false)}
 	cmd := exec.CommandContext(t.Context(), bin, "serve", "--config", file)
 	if stderr != nil {
@@ -178,6 +179,37 @@ func (b *bed) once(client *http.Client) error {
 	return err
 }
 
+// visits signs in as an honest user now and then, until ctx ends, and says what
+// came of it.
+func (b *bed) visits(t *testing.T, ctx context.Context) string {
+	counts, busy := tally{Counts: map[string]int{}}, []time.Duration{}
+	client := b.newClient(false)
+	defer client.CloseIdleConnections()
+	for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		begin := time.Now()
+		res, err := client.Do(b.request("POST", "/login", `{"email":"ann@example.com","password":"`+goodPassword+`"}`))
+		if err != nil {
+			t.Errorf("honest login: %v", err)
+			continue
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		counts.add(res.Status)
+		switch res.StatusCode {
+		case 200:
+		case 503:
+			busy = append(busy, time.Since(begin))
+		default:
+			t.Errorf("honest login: %s", res.Status)
+		}
+	}
+	said := "; honest logins: " + counts.String()
+	if len(busy) > 0 {
+		said += fmt.Sprintf(" after p50 %s, p99 %s ms", quantile(busy, .5), quantile(busy, .99))
+	}
+	return said
+}
+
 // quantile of times, in milliseconds; q is 0 to 1.
 func quantile(took []time.Duration, q float64) string {
 	if len(took) == 0 {
@@ -243,12 +275,10 @@ func (b *bed) peak(t *testing.T, ctx context.Context) (most burden) {
 	return most
 }
 
-// A tally counts what became of an attack's attempts, and has the times until
-// the gateway said that it was busy.
+// A tally counts what became of an attack's attempts.
 type tally struct {
 	mu     sync.Mutex
 	Counts map[string]int
-	Busy   []time.Duration
 }
 
 func (c *tally) add(what string) {
@@ -257,25 +287,12 @@ func (c *tally) add(what string) {
 	c.Counts[what]++
 }
 
-// answered is add for the answer to a request.
-func (c *tally) answered(what string, took time.Duration) {
-	c.add(what)
-	if what == "503 busy" {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.Busy = append(c.Busy, took)
-	}
-}
-
 func (c *tally) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []string
 	for _, what := range slices.Sorted(maps.Keys(c.Counts)) {
 		all = append(all, fmt.Sprintf("%s × %d", what, c.Counts[what]))
-	}
-	if len(c.Busy) > 0 {
-		all = append(all, fmt.Sprintf("busy after p50 %s, p99 %s ms", quantile(c.Busy, .5), quantile(c.Busy, .99)))
 	}
 	return strings.Join(all, ", ")
 }

@@ -94,7 +94,7 @@ func TestLogReaderGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	b := startBed(t, buildAsShipped(t), attack{}, w)
+	b := startBed(t, buildAsShipped(t), attack{}, 4, w)
 	w.Close()
 	if err := b.once(b.client); err != nil {
 		t.Error(err)
