@@ -191,3 +191,23 @@ next:
 	}
 	return kept
 }
+
+// withoutClearedCookies keeps an upstream from clearing the gateway's cookies: of
+// Clear-Site-Data (W3C) it leaves what is known to leave cookies alone.
+func withoutClearedCookies(fields []string) []string {
+	var kept []string
+	for _, field := range fields {
+		for what := range strings.SplitSeq(field, ",") {
+			switch what = strings.Trim(what, " \t"); what {
+			case `"cache"`, `"storage"`, `"executionContexts"`, `"clientHints"`, `"prefetchCache"`, `"prerenderCache"`:
+				kept = append(kept, what)
+			case `"*"`:
+				kept = append(kept, `"cache"`, `"storage"`, `"executionContexts"`)
+			}
+		}
+	}
+	if kept == nil {
+		return nil
+	}
+	return []string{strings.Join(kept, ", ")}
+}

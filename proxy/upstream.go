@@ -260,19 +260,25 @@ func (x *exchange) answer(res *http.Response) error {
 func dropTrailers(trailer http.Header) {
 	delete(trailer, "Set-Cookie")
 	delete(trailer, "Set-Cookie2")
+	delete(trailer, "Clear-Site-Data")
 	delete(trailer, "X-Request-Id")
 	delete(trailer, "Strict-Transport-Security")
 }
 
-// keepSetCookies leaves an upstream its own cookies. Set-Cookie2 is that of RFC
-// 2965, which Java still reads.
+// keepSetCookies leaves an upstream its own cookies, and none but those.
+// Set-Cookie2 is that of RFC 2965, which Java still reads.
 func keepSetCookies(h http.Header) {
-	for _, name := range [...]string{"Set-Cookie", "Set-Cookie2"} {
-		cookies := h[name]
-		if len(cookies) == 0 {
+	for _, name := range [...]string{"Set-Cookie", "Set-Cookie2", "Clear-Site-Data"} {
+		fields := h[name]
+		if len(fields) == 0 {
 			continue
 		}
-		if h[name] = withoutOwnSetCookies(cookies); len(h[name]) == 0 {
+		if name == "Clear-Site-Data" {
+			fields = withoutClearedCookies(fields)
+		} else {
+			fields = withoutOwnSetCookies(fields)
+		}
+		if h[name] = fields; len(fields) == 0 {
 			delete(h, name)
 		}
 	}

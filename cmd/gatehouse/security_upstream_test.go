@@ -58,7 +58,7 @@ func (rep *reply) harmless(t *testing.T, what, want string) {
 	case len(rep.statuses) > 2 || len(rep.statuses) == 2 && rep.statuses[1] != 200:
 		t.Errorf("%s: statuses %d\n%.500s", what, rep.statuses, rep.raw)
 	}
-	for _, word := range []string{"gatehouse=", "gatehouse-refresh=", "max-age=0", "theirs", "smuggled"} {
+	for _, word := range []string{"gatehouse=", "gatehouse-refresh=", "max-age=0", "theirs", "smuggled", `"cookies"`, `"*"`} {
 		if strings.Contains(low, word) {
 			t.Errorf("%s: the client sees %q\n%.700s", what, word, rep.raw)
 		}
@@ -90,7 +90,12 @@ func upstreamCases(b *hostileBed) []hostile {
 	}
 	own := []string{"__Host-gatehouse=evil", " __Host-gatehouse =evil", "__host-GATEHOUSE=evil", "=__Host-gatehouse=evil", "\"__Host-gatehouse\"=evil", "__Host-gatehouse-refresh=evil; Path=/; Secure", "gatehouse=evil", "\t__Host-gatehouse=evil", "\xc2\xa0__Host-gatehouse=evil",
 		"__Host-gatehouse-known=evil", "__Host-gatehouse=; Max-Age=0", "gatehouse-refresh=evil", "; __Host-gatehouse=evil", "__Host-gatehouse\xe2\x80\x80=evil"}
-	var cookieHeaders, cookieTrailers, cookieHints []string
+	var cookieHeaders, cookieTrailers, cookieHints, clearings []string
+	for _, what := range []string{`"cookies"`, `"*"`, `"cache", "cookies"`, `"cache","*"`, "\"cookies\"\t", "\"storage\"\nclear-site-data: \"*\", \"cookies\"", "\"executionContexts\",\"cookies\",\"theirs\""} {
+		line := "Clear-Site-Data: " + what
+		clearings = append(clearings, ok+line+"\n\nok", "HTTP/1.1 103 Early Hints\n"+line+"\n\n"+okBody)
+		clearings = append(clearings, trailing("", line)...)
+	}
 	for _, c := range own {
 		cookieHeaders = append(cookieHeaders, ok+"Set-Cookie: a=b\nset-cookie: "+c+"\n\nok")
 		cookieTrailers = append(cookieTrailers, trailing("", "Set-Cookie: "+c)...)
@@ -126,6 +131,7 @@ func upstreamCases(b *hostileBed) []hostile {
 		spoken(163, "the gateway's cookies in Set-Cookie, in every spelling", "the app's own cookie stays", "200", cookieHeaders...),
 		spoken(163, "the same in trailers", "", "200", cookieTrailers...),
 		spoken(163, "the same in a 103", "", "200", cookieHints...),
+		spoken(163, "Clear-Site-Data with cookies in it: in headers, in trailers, in a 103", "what is not about cookies stays", "200", clearings...),
 		{number: 197, name: "HTTP/2: 2,000 streams opened and reset at once", because: "CVE-2023-44487", run: rapidReset},
 		{number: 197, name: "HTTP/2: CONTINUATION without end", because: "CVE-2023-45288", run: endlessContinuation},
 		{number: 203, name: "clients that go away: during a slow call, an upload, an event stream", held: []string{"proxy.TestClientGoneCancelsUpstream", "proxy.TestClientGoneFromEndpoint"}},
