@@ -43,6 +43,7 @@ type exchange struct {
 	renewed   renewal                   // what became of the session's refresh on the way
 	renewErr  error                     // why it failed
 
+	stall   stall
 	streams *streams // where place is; nil until it is forwarded
 	place   streamPlace
 	cancel  context.CancelFunc // of the upstream's request; nil if it does not end with its identity
@@ -135,6 +136,10 @@ func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
 	}
+	if patience := x.patience(); patience > 0 {
+		x.stall.begin(x, patience)
+		defer x.stall.end()
+	}
 	n, err := x.ResponseWriter.Write(b)
 	x.bytes.Add(int64(n))
 	return n, err
@@ -144,6 +149,10 @@ func (x *exchange) Write(b []byte) (int, error) {
 func (x *exchange) FlushError() error {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
+	}
+	if patience := x.patience(); patience > 0 {
+		x.stall.begin(x, patience)
+		defer x.stall.end()
 	}
 	return http.NewResponseController(x.ResponseWriter).Flush()
 }

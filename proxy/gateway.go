@@ -276,6 +276,7 @@ func (g *Gateway) finish(x *exchange) {
 	g.streams.leave(x)
 	switch {
 	case p == nil:
+		x.letGo()
 	case p == http.ErrAbortHandler:
 		x.aborted = true
 	default:
