@@ -117,6 +117,11 @@ func (g *Gateway) Use(s *Snapshot) {
 	g.transports.retain(connections)
 }
 
+// LimitConnections bounds how many connections to upstreams of HTTP/1.1 may be
+// open at once, over all of them; 0 is no limit. A request that needs another is
+// refused with authn.ErrBusy.
+func (g *Gateway) LimitConnections(most int) { g.transports.room.most.Store(int64(most)) }
+
 // Close ends idle connections to upstreams.
 func (g *Gateway) Close() { g.transports.Close() }
 

@@ -35,10 +35,10 @@ type wire struct {
 	peeker  *peeker
 	peeking bool // reads do not wait
 	closed  atomic.Bool
-	open    *atomic.Int64 // connections of the pool
+	pool    *h1Pool
 }
 
-func newWire(conn net.Conn, open *atomic.Int64) (*wire, error) {
+func newWire(conn net.Conn, pool *h1Pool) (*wire, error) {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil, errors.ErrUnsupported
@@ -47,8 +47,8 @@ func newWire(conn net.Conn, open *atomic.Int64) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	open.Add(1)
-	return &wire{Conn: conn, peeker: peeker, open: open}, nil
+	pool.open.Add(1)
+	return &wire{Conn: conn, peeker: peeker, pool: pool}, nil
 }
 
 func (w *wire) Read(p []byte) (int, error) {
@@ -63,7 +63,8 @@ func (w *wire) Close() error {
 	if w.closed.Swap(true) {
 		return net.ErrClosed
 	}
-	w.open.Add(-1)
+	w.pool.open.Add(-1)
+	w.pool.room.leave()
 	return w.Conn.Close()
 }
 
@@ -78,12 +79,17 @@ func (w *wire) CloseWrite() error {
 // connector is h1Transport.connect. A nil config is a connection without TLS.
 func (t *h1Transport) connector(dial func(context.Context) (net.Conn, error), config *tls.Config, handshake time.Duration) func(context.Context, bool) (*h1Conn, error) {
 	return func(ctx context.Context, upgrade bool) (*h1Conn, error) {
-		conn, err := dial(ctx)
-		if err != nil {
+		if err := t.room.enter(); err != nil {
 			return nil, err
 		}
-		w, err := newWire(conn, &t.open)
+		conn, err := dial(ctx)
 		if err != nil {
+			t.room.leave()
+			return nil, err
+		}
+		w, err := newWire(conn, &t.h1Pool)
+		if err != nil {
+			t.room.leave()
 			conn.Close()
 			return nil, err
 		}

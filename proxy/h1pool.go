@@ -1,9 +1,13 @@
 package proxy
 
 import (
+	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"gatehouse/authn"
 )
 
 const (
@@ -22,9 +26,11 @@ const (
 )
 
 // h1Pool keeps the connections of one upstream that no request uses. The one
-// used last is taken first, so that what is not needed grows old. The zero value
-// is ready.
+// used last is taken first, so that what is not needed grows old. It is ready
+// with a room.
 type h1Pool struct {
+	room *h1Room
+
 	mu      sync.Mutex
 	idle    []*h1Conn // by idleSince
 	sweeper *time.Timer
@@ -32,6 +38,48 @@ type h1Pool struct {
 	retired atomic.Bool  // nothing is kept any more
 	open    atomic.Int64 // connections, idle or not
 	made    atomic.Int64
+}
+
+// An h1Room is for all connections of HTTP/1.1 that may be open to upstreams at
+// once. One HTTP/2 client can have a hundred of them, and without files nobody can
+// connect any more, neither clients nor operators.
+type h1Room struct {
+	most atomic.Int64 // 0: any number
+	open atomic.Int64
+	// evict closes an idle connection of any upstream, and reports whether there
+	// was one.
+	evict func() bool
+}
+
+var errNoRoom = errors.New("as many connections to upstreams are open as there are files for")
+
+// enter takes a place, that of an idle connection if there is no other. The error
+// is authn.ErrBusy if there is none.
+func (r *h1Room) enter() error {
+	for {
+		most := r.most.Load()
+		if r.open.Add(1) <= most || most == 0 {
+			return nil
+		}
+		r.open.Add(-1)
+		if !r.evict() {
+			return authn.ErrBusy.Because(errNoRoom).After(time.Second)
+		}
+	}
+}
+
+func (r *h1Room) leave() { r.open.Add(-1) }
+
+// evict closes the connection that was idle for the longest time, if there is one.
+func (p *h1Pool) evict() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) == 0 {
+		return false
+	}
+	p.idle[0].close()
+	p.idle = slices.Delete(p.idle, 0, 1)
+	return true
 }
 
 // pop is a connection that was idle, or nil.

@@ -38,42 +38,45 @@ type h2Conn struct {
 	greeted  bool // all of it was read, and it is right
 	unread   int  // of the preface, to be handed on
 	err      error
-	head     [h2HeadBytes]byte
-	have     int    // bytes of head
-	left     uint32 // of a frame's payload
-	spare    int    // what may still come, in units of h2Frame
+	in       h2Frames
+	spare    int // what may still come, in units of h2Frame
 	since    time.Time
 	held     time.Duration // for how long reading had to wait
 	lastHeld time.Time
 
-	earned  atomic.Int64 // by requests and answers, in units of h2Frame
+	out h2Frames // of the writer
+
+	earned  atomic.Int64 // by answers, in units of h2Frame
+	owed    atomic.Int64 // for resets of the server, in those units
 	granted atomic.Int64 // window updates that may still come, in units of h2Window
 }
 
 const (
-	h2Preface   = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-	h2HeadBytes = 9
+	h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 	h2Data         = 0
-	h2Headers      = 1
+	h2RSTStream    = 3
 	h2WindowUpdate = 8
 	h2Continuation = 9
 
 	h2EndStream  = 1
 	h2EndHeaders = 4
+	h2Padded     = 8
 
-	// What a frame that asks for nothing takes. A head takes half of it, and has it
-	// back twice when it becomes a request: half of its requests a client may take
-	// back, as fast as it likes.
-	h2Frame   = 2
-	h2Head    = 1
-	h2Request = 2
-	// An answer earns the ping with which a client measures how fast it comes, as
-	// that of gRPC does.
+	h2NoError = 0
+
+	// What a frame that asks for nothing takes, and a head until it is answered.
+	h2Frame = 2
+	// A request that is answered has its head back, and earns what another takes that
+	// is not: half of its requests a client may take back, as fast as it likes.
+	h2Request = 3 * h2Frame
+	// A piece of an answer earns the ping with which a client measures how fast it
+	// comes, as that of gRPC does.
 	h2Answer = h2Frame
-	// What a connection has for itself. The rest comes out of what the client's
-	// address has, so that a new connection is no way around it.
-	h2Spare       = 50 * h2Frame
+	// What a connection has for itself: the requests that may be open at once. The
+	// rest comes out of what the client's address has, so that a new connection is no
+	// way around it.
+	h2Spare       = 100 * h2Frame
 	h2SparePerSec = 10 * h2Frame
 	// Who had to wait for so long, without a break as long, is not read from any
 	// more.
@@ -108,25 +111,47 @@ func h2Suite(s *tls.ConnectionState) bool {
 		s.Version == tls.VersionTLS12 && strings.HasPrefix(name, "TLS_ECDHE_") && (strings.Contains(name, "_GCM_") || strings.Contains(name, "_POLY1305_"))
 }
 
-// GuardRequest tells an HTTP/2 connection of [Guard.Conn] that a request has
-// begun, and returns its Request.TLS, which net/http does not know. It is nil for
-// all other connections.
+// GuardRequest returns the Request.TLS, which net/http does not know, of a request
+// on an HTTP/2 connection of [Guard.Conn]. It is nil for all other connections.
 func GuardRequest(conn net.Conn) *tls.ConnectionState {
 	if c, ok := conn.(*h2Conn); ok {
-		c.earned.Add(h2Request)
 		return &c.tls
 	}
 	return nil
+}
+
+// GuardAnswered tells such a connection that a request was answered.
+func GuardAnswered(conn net.Conn) {
+	if c, ok := conn.(*h2Conn); ok {
+		c.earned.Add(h2Request)
+	}
 }
 
 func (c *h2Conn) Write(p []byte) (int, error) {
 	if c.granted.Load() < h2WindowsFirst*h2Window {
 		c.granted.Add(h2WindowsPerWrite*h2Window + int64(len(p)))
 	}
-	if len(p) > h2HeadBytes && (p[3] == h2Data || p[3] == h2Headers) {
+	c.sent(p)
+	return c.Conn.Write(p)
+}
+
+// sent looks at what the server writes. A reset tells of a client that has sent what
+// cannot be (CVE-2025-8671), but for the one after an early answer.
+func (c *h2Conn) sent(p []byte) {
+	data := false
+	for f := range c.out.each(p) {
+		switch f.kind() {
+		case h2Data:
+			data = true
+		case h2RSTStream:
+			if f.code() != h2NoError {
+				c.owed.Add(h2Frame)
+			}
+		}
+	}
+	if data {
 		c.earned.Add(h2Answer)
 	}
-	return c.Conn.Write(p)
 }
 
 func (c *h2Conn) Read(p []byte) (int, error) {
@@ -146,7 +171,11 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := c.Conn.Read(p)
-	if c.spare -= c.follow(p[:n]); c.spare < 0 {
+	c.spare -= c.follow(p[:n])
+	if c.owed.Load() > 0 {
+		c.spare -= int(c.owed.Swap(0))
+	}
+	if c.spare < 0 {
 		c.holdUp(time.Now())
 	}
 	if c.err != nil {
@@ -157,29 +186,14 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 
 // follow is what the frames in b take, in units of h2Frame.
 func (c *h2Conn) follow(b []byte) (taken int) {
-	for len(b) > 0 {
-		if c.left > 0 {
-			n := min(uint32(len(b)), c.left)
-			b, c.left = b[n:], c.left-n
-			continue
-		}
-		n := copy(c.head[c.have:], b)
-		b = b[n:]
-		if c.have += n; c.have < h2HeadBytes {
-			return taken
-		}
-		c.have = 0
-		c.left = uint32(c.head[0])<<16 | uint32(c.head[1])<<8 | uint32(c.head[2])
-		flags := c.head[4]
-		switch c.head[3] {
-		case h2Headers:
-			taken += h2Head
+	for f := range c.in.each(b) {
+		switch f.kind() {
 		case h2Data:
-			if c.left == 0 && flags&h2EndStream == 0 {
+			if f.empty() && f.flags()&h2EndStream == 0 {
 				taken += h2Frame
 			}
 		case h2Continuation:
-			if c.left == 0 && flags&h2EndHeaders == 0 {
+			if f.empty() && f.flags()&h2EndHeaders == 0 {
 				taken += h2Frame
 			}
 		case h2WindowUpdate:

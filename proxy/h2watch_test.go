@@ -37,22 +37,29 @@ func TestH2Follow(t *testing.T) {
 		{"nothing", func(f *http2.Framer) {}, 0},
 		{"a request", func(f *http2.Framer) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: long, EndHeaders: true, EndStream: true})
-		}, h2Head},
+		}, h2Frame},
 		{"a request in two parts, and its body", func(f *http2.Framer) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: long})
 			f.WriteContinuation(1, true, long)
 			f.WriteData(1, false, long)
 			f.WriteData(1, true, nil)
-		}, h2Head},
+		}, h2Frame},
 		{"an empty continuation", func(f *http2.Framer) { f.WriteContinuation(1, false, nil) }, h2Frame},
 		{"data without any", func(f *http2.Framer) { f.WriteData(1, false, nil) }, h2Frame},
 		{"data without any, and a flag that means nothing", func(f *http2.Framer) { f.WriteRawFrame(http2.FrameData, 0x02, 1, nil) }, h2Frame},
+		{"data that is all padding", func(f *http2.Framer) {
+			f.WriteDataPadded(1, false, nil, []byte{})
+			f.WriteDataPadded(1, false, nil, make([]byte, 255))
+			f.WriteDataPadded(1, true, nil, make([]byte, 255))
+			f.WriteDataPadded(1, false, []byte("a"), make([]byte, 255))
+		}, 2 * h2Frame},
+		{"data that says nothing of its padding", func(f *http2.Framer) { f.WriteRawFrame(http2.FrameData, h2Padded, 1, nil) }, h2Frame},
 		{"a ping", func(f *http2.Framer) { f.WritePing(false, [8]byte{}) }, h2Frame},
 		{"settings", func(f *http2.Framer) { f.WriteSettings(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1 << 14}) }, h2Frame},
 		{"a request taken back", func(f *http2.Framer) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: long, EndHeaders: true})
 			f.WriteRSTStream(1, http2.ErrCodeCancel)
-		}, h2Head + h2Frame},
+		}, 2 * h2Frame},
 		{"a priority", func(f *http2.Framer) { f.WritePriority(1, http2.PriorityParam{Weight: 1}) }, h2Frame},
 		{"what nobody knows", func(f *http2.Framer) { f.WriteRawFrame(0x0a, 0, 0, long) }, h2Frame},
 		{"window updates", func(f *http2.Framer) {
@@ -74,8 +81,8 @@ func TestH2Follow(t *testing.T) {
 				got += c.follow(rest[:n])
 				rest = rest[n:]
 			}
-			if got != test.want || c.left != 0 || c.have != 0 {
-				t.Errorf("%s in pieces of %d: %d, want %d; %d and %d bytes are missing", test.name, piece, got, test.want, c.left, c.have)
+			if got != test.want || c.in.left != 0 || c.in.have != 0 {
+				t.Errorf("%s in pieces of %d: %d, want %d; %d and %d bytes are missing", test.name, piece, got, test.want, c.in.left, c.in.have)
 			}
 		}
 	}
@@ -145,7 +152,7 @@ func TestH2Earn(t *testing.T) {
 	})
 	now := time.Now()
 	for range 100 * paceBurst {
-		GuardRequest(c)
+		GuardAnswered(c)
 		if _, err := c.Write(answer); err != nil {
 			t.Fatal(err)
 		}
@@ -160,6 +167,41 @@ func TestH2Earn(t *testing.T) {
 	acks := sent(t, func(f *http2.Framer) { f.WritePing(true, [8]byte{}) })
 	if _, err := c.Write(acks); err != nil || c.earned.Load() > 0 {
 		t.Errorf("an acknowledgement earns something, or %v", err)
+	}
+}
+
+// What the server has to reset, in whatever pieces it says so, counts as what the
+// client asked for.
+func TestH2Resets(t *testing.T) {
+	for code, want := range map[http2.ErrCode]int64{http2.ErrCodeStreamClosed: h2Frame, http2.ErrCodeProtocol: h2Frame, http2.ErrCodeNo: 0} {
+		b := sent(t, func(f *http2.Framer) {
+			f.WriteSettings()
+			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte("head"), EndHeaders: true})
+			f.WriteData(1, false, bytes.Repeat([]byte("x"), 100))
+			f.WriteRSTStream(1, code)
+			f.WriteData(3, true, nil)
+		})
+		for _, piece := range []int{1, 3, 9, 11, len(b)} {
+			c := watched(nil)
+			for rest := b; len(rest) > 0; {
+				n := min(piece, len(rest))
+				c.sent(rest[:n])
+				rest = rest[n:]
+			}
+			if got := c.owed.Load(); got != want {
+				t.Errorf("%v in pieces of %d: owed %d, want %d", code, piece, got, want)
+			}
+		}
+	}
+	// It is paid at the next reading, which takes nothing by itself.
+	here, there := net.Pipe()
+	defer here.Close()
+	c := watched(nil)
+	c.Conn, c.greeted = here, true
+	c.owed.Store(7 * h2Frame)
+	go there.Write(sent(t, func(f *http2.Framer) { f.WriteData(1, false, []byte("x")) }))
+	if _, err := c.Read(make([]byte, 64)); err != nil || c.spare != h2Spare-7*h2Frame || c.owed.Load() != 0 {
+		t.Errorf("spare %d, owed %d, %v", c.spare, c.owed.Load(), err)
 	}
 }
 

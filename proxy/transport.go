@@ -22,6 +22,7 @@ type transports struct {
 	// the system. To be set before the first get.
 	roots *x509.CertPool
 	log   *slog.Logger
+	room  h1Room
 
 	mu   sync.Mutex
 	open map[transportKey]http.RoundTripper
@@ -45,7 +46,21 @@ func (t target) key(headerTimeout time.Duration) transportKey {
 }
 
 func newTransports(l *slog.Logger) *transports {
-	return &transports{log: l, open: map[transportKey]http.RoundTripper{}}
+	ts := &transports{log: l, open: map[transportKey]http.RoundTripper{}}
+	ts.room.evict = ts.evict
+	return ts
+}
+
+// evict closes an idle connection of HTTP/1.1, and reports whether there was one.
+func (ts *transports) evict() bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for _, rt := range ts.open {
+		if t, ok := rt.(interface{ evict() bool }); ok && t.evict() {
+			return true
+		}
+	}
+	return false
 }
 
 // get is the transport to t that waits up to headerTimeout for the header of a
@@ -92,7 +107,7 @@ func (ts *transports) make(t target, headerTimeout time.Duration) http.RoundTrip
 	if t.scheme == schemeH2C {
 		return newMultiplexed(dialer, nil, headerTimeout)
 	}
-	one := &h1Transport{timeout: headerTimeout, log: ts.log}
+	one := &h1Transport{h1Pool: h1Pool{room: &ts.room}, timeout: headerTimeout, log: ts.log}
 	network, address := "tcp", t.address()
 	if t.scheme == schemeUnix {
 		network, address = "unix", t.socket

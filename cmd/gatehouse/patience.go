@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"gatehouse/proxy"
 )
 
 // What a connection may ask of the gateway, beyond what limits: says.
@@ -42,10 +44,51 @@ func withPatience(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, patienceKey{}, &patience{conn: conn})
 }
 
-// losePatience looks at an HTTP/2 request that is over.
-func (f *front) losePatience(p *patience, r *http.Request) {
-	// The answer to a HEAD is complete, and its context done, while it is given.
-	if r.Context().Err() == nil || r.Method == http.MethodHead {
+// serveHTTP2 is ServeHTTP for a request of HTTP/2.
+func (f *front) serveHTTP2(w http.ResponseWriter, r *http.Request) {
+	p := r.Context().Value(patienceKey{}).(*patience)
+	r.TLS = proxy.GuardRequest(p.conn)
+	var head *headAnswer
+	if r.Method == http.MethodHead {
+		head = &headAnswer{ResponseWriter: w, request: r}
+		w = head
+	}
+	defer func() { f.losePatience(p, r.Context().Err() == nil || head != nil && head.given) }()
+	f.handler.ServeHTTP(w, r)
+}
+
+// A headAnswer knows whether a HEAD was answered. Its context is done in either
+// case: the answer is complete with its head.
+type headAnswer struct {
+	http.ResponseWriter
+	request      *http.Request
+	begun, given bool
+}
+
+func (a *headAnswer) begin() {
+	if !a.begun {
+		a.begun, a.given = true, a.request.Context().Err() == nil
+	}
+}
+
+func (a *headAnswer) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		a.begin()
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *headAnswer) Write(b []byte) (int, error) {
+	a.begin()
+	return a.ResponseWriter.Write(b)
+}
+
+func (a *headAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// losePatience looks at a request that is over.
+func (f *front) losePatience(p *patience, answered bool) {
+	if answered {
+		proxy.GuardAnswered(p.conn)
 		if p.takenBack.Load() > 0 {
 			p.takenBack.Add(-1)
 		}
@@ -61,17 +104,18 @@ func (f *front) losePatience(p *patience, r *http.Request) {
 // spareFiles are for databases, log, listeners and the like.
 const spareFiles = 64
 
-// connections is how many may be open at once: limit, 0 for any number, or
-// what the open files allow (0: unknown), since each may want another
-// connection to an upstream. Beyond that they wait in the system's queue;
-// without files the requests of all others would fail.
-func connections(limit, files int) int {
+// connections are how many may be open at once: of clients, limit (0: any number)
+// or half of what the open files allow (0: unknown), since each may want another
+// to an upstream; and to upstreams, the rest, since a client of HTTP/2 may want a
+// hundred. More clients wait in the system's queue; without files the requests of
+// all others would fail.
+func connections(limit, files int) (clients, upstreams int) {
 	if files <= 0 {
-		return limit
+		return limit, 0
 	}
-	most := max(1, (files-spareFiles)/2)
-	if limit <= 0 {
-		return most
+	clients = max(1, (files-spareFiles)/2)
+	if limit > 0 {
+		clients = min(limit, clients)
 	}
-	return min(limit, most)
+	return clients, max(1, files-spareFiles-clients)
 }

@@ -46,10 +46,10 @@ func TestTakenBack(t *testing.T) {
 		_, _ = io.Copy(io.Discard, res.Body)
 		res.Body.Close()
 	}
-	takeBack := func() {
+	takeBack := func(method string) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, "GET", "https://"+f.listener.Addr().String()+"/wait", nil)
+		req, err := http.NewRequestWithContext(ctx, method, "https://"+f.listener.Addr().String()+"/wait", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,13 +71,14 @@ func TestTakenBack(t *testing.T) {
 		ask("GET", "/")
 		ask("GET", "/same")
 		ask("HEAD", "/")
-		takeBack()
+		takeBack("GET")
+		takeBack("HEAD")
 	}
 	if len(connections) != 1 {
 		t.Errorf("%d connections for a client that waits for most of its answers, want 1", len(connections))
 	}
 	for range maxTakenBack + 50 {
-		takeBack()
+		takeBack("HEAD")
 	}
 	if len(connections) != 2 {
 		t.Errorf("%d connections, want another one for a client that takes all of its requests back", len(connections))
@@ -85,16 +86,16 @@ func TestTakenBack(t *testing.T) {
 }
 
 func TestConnectionsAndFiles(t *testing.T) {
-	for _, c := range []struct{ limit, files, want int }{
-		{0, 0, 0},
-		{100, 0, 100},
-		{0, 1024, 480},
-		{100, 1024, 100},
-		{10000, 1024, 480},
-		{0, 32, 1},
+	for _, c := range []struct{ limit, files, clients, upstreams int }{
+		{0, 0, 0, 0},
+		{100, 0, 100, 0},
+		{0, 1024, 480, 480},
+		{100, 1024, 100, 860},
+		{10000, 1024, 480, 480},
+		{0, 32, 1, 1},
 	} {
-		if got := connections(c.limit, c.files); got != c.want {
-			t.Errorf("connections(%d, %d) = %d, want %d", c.limit, c.files, got, c.want)
+		if clients, upstreams := connections(c.limit, c.files); clients != c.clients || upstreams != c.upstreams {
+			t.Errorf("connections(%d, %d) = %d, %d, want %d, %d", c.limit, c.files, clients, upstreams, c.clients, c.upstreams)
 		}
 	}
 }

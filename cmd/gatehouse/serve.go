@@ -162,7 +162,9 @@ func (s *server) use(g *generation) {
 	g.start()
 	s.current.Store(g)
 	s.gateway.Use(g.snapshot)
-	s.front.use(g.cfg, g.certificates)
+	clients, upstreams := connections(g.cfg.Limits.Connections, openFiles())
+	s.gateway.LimitConnections(upstreams)
+	s.front.use(g.cfg, clients, g.certificates)
 	g.cfg.Forget() // nothing more is said about the file
 }
 

@@ -153,7 +153,7 @@ func TestClientCertificateCannotBeResumedAround(t *testing.T) {
 	if err := ask(); err != nil {
 		t.Fatal(err)
 	}
-	f.use(mutual, closed)
+	f.use(mutual, 0, closed)
 	if err := ask(); err == nil {
 		t.Error("no client certificate, and accepted")
 	}
