@@ -57,7 +57,7 @@ var attacks = []attack{
 func TestExhaustion(t *testing.T) {
 	long, _ := time.ParseDuration(os.Getenv("GATEHOUSE_EXHAUST"))
 	if long == 0 {
-		t.Parallel() // most of the short form is waiting
+		t.Parallel()
 	}
 	bin := buildAsShipped(t)
 	if long > 0 {
@@ -66,6 +66,9 @@ func TestExhaustion(t *testing.T) {
 	}
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {
+			if long == 0 && (a.patience || a.tls) {
+				t.Parallel() // most of it is waiting
+			}
 			var log *os.File
 			if a.unread {
 				r, w, err := os.Pipe()

@@ -60,8 +60,8 @@ func verifiedBytes() int {
 }
 
 // tuneMemory sets the collector by what lives now, and follows that until ctx
-// ends. It first gives back what starting took.
-func (a *app) tuneMemory(ctx context.Context) {
+// ends, looking every second (tick). It first gives back what starting took.
+func (a *app) tuneMemory(ctx context.Context, tick time.Duration) {
 	debug.FreeOSMemory()
 	unmapStart()
 	if _, set := a.lookup("GOGC"); set {
@@ -69,8 +69,8 @@ func (a *app) tuneMemory(ctx context.Context) {
 	}
 	percent, rush := mostGOGC, rush{}
 	defer func() { debug.SetGCPercent(usualGOGC) }()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	ticks := time.NewTicker(tick)
+	defer ticks.Stop()
 	now := []metrics.Sample{
 		{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"},
 		{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
@@ -88,7 +88,7 @@ func (a *app) tuneMemory(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-ticks.C:
 		}
 	}
 }

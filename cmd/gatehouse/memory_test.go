@@ -56,7 +56,7 @@ func TestTuneMemoryGivesBack(t *testing.T) {
 	a := &app{lookup: func(string) (string, bool) { return "", false }}
 	ctx, cancel := context.WithCancel(t.Context())
 	var tuning sync.WaitGroup
-	tuning.Go(func() { a.tuneMemory(ctx) })
+	tuning.Go(func() { a.tuneMemory(ctx, 20*time.Millisecond) })
 	defer tuning.Wait()
 	defer cancel()
 	rushed := make([][]byte, 64)
@@ -82,7 +82,7 @@ func TestTuneMemory(t *testing.T) {
 		cancel()
 		a := &app{lookup: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
 		a.startMemory()
-		a.tuneMemory(ctx)
+		a.tuneMemory(ctx, time.Second)
 	}
 	tune(nil)
 	if now := debug.SetGCPercent(usualGOGC); now != usualGOGC {

@@ -130,7 +130,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 		go func() { failed <- fmt.Errorf("admin listener: %w", server.Serve(admin)) }()
 	}
 	s.announce(ctx, public.Addr())
-	running.Go(func() { a.tuneMemory(beside) })
+	running.Go(func() { a.tuneMemory(beside, time.Second) })
 
 	// Reload, until it is time to go.
 	for {
