@@ -268,19 +268,19 @@ func dropTrailers(trailer http.Header) {
 // keepSetCookies leaves an upstream its own cookies, and none but those.
 // Set-Cookie2 is that of RFC 2965, which Java still reads.
 func keepSetCookies(h http.Header) {
-	for _, name := range [...]string{"Set-Cookie", "Set-Cookie2", "Clear-Site-Data"} {
-		fields := h[name]
-		if len(fields) == 0 {
-			continue
-		}
-		if name == "Clear-Site-Data" {
-			fields = withoutClearedCookies(fields)
-		} else {
-			fields = withoutOwnSetCookies(fields)
-		}
-		if h[name] = fields; len(fields) == 0 {
-			delete(h, name)
-		}
+	keepFields(h, "Set-Cookie", withoutOwnSetCookies)
+	keepFields(h, "Set-Cookie2", withoutOwnSetCookies)
+	keepFields(h, "Clear-Site-Data", withoutClearedCookies)
+}
+
+// keepFields leaves of the fields with that name what kept returns.
+func keepFields(h http.Header, name string, kept func(fields []string) []string) {
+	fields := h[name]
+	if len(fields) == 0 {
+		return
+	}
+	if h[name] = kept(fields); len(h[name]) == 0 {
+		delete(h, name)
 	}
 }
 
