@@ -98,51 +98,64 @@ func FuzzFraming(f *testing.F) {
 	const chunks = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a=\"b\\\"\";c\r\nhello\r\nA\r\n0123456789\r\n0\r\nX: y\r\n\r\n"
 	f.Add([]byte(chunks+chunks+"\r\n"+marker), uint8(1))
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc"+marker), uint8(255))
-	guard := &Guard{Log: slog.New(slog.DiscardHandler)}
-	f.Fuzz(func(t *testing.T, data []byte, piece uint8) {
-		client := &scriptedConn{said: data, piece: int(piece) + 1}
-		c := guard.Conn(client, 4<<10).(*guarded)
-		var passed bytes.Buffer
-		br := bufio.NewReader(io.TeeReader(c, &passed))
-		for {
-			passed.Reset()
-			r, err := http.ReadRequest(br)
-			if err != nil {
-				// Nothing of net/http's is missing here: it reads URLs, which the guard does not.
-				if answer := client.got.String(); answer != "" && (c.err == nil || !strings.HasPrefix(answer, "HTTP/1.1 ")) {
-					t.Fatalf("answered %q", answer)
-				}
-				return
-			}
-			if !c.answering {
-				t.Fatalf("net/http has a request where the guard has none: %q", passed.Bytes())
-			}
-			body, err := io.ReadAll(r.Body)
-			if err != nil {
-				return
-			}
-			raw := passed.Bytes()
-			if !c.between() || br.Buffered() != 0 {
-				t.Fatalf("net/http says that the request ends with %q; the guard is in state %d, and passed %d bytes more", raw, c.state, br.Buffered())
-			}
-			text := latin(raw)
-			head := strictHead.FindString(text)
-			if head == "" {
-				t.Fatalf("passed a head that is none: %q", raw)
-			}
-			rest, names := text[len(head):], strings.ToLower(head)
-			lengths, codings := strings.Count(names, "\r\ncontent-length:"), strings.Count(names, "\r\ntransfer-encoding:")
-			if lengths+codings > 1 || strings.Count(names, "\r\nhost:") > 1 || codings == 1 && strings.Contains(head, " HTTP/1.0\r\n") {
-				t.Fatalf("passed an unclear head: %q", raw)
-			}
-			want, ok := rest, true
-			if codings == 1 {
-				want, ok = unchunk(rest)
-			}
-			if !ok || want != latin(body) {
-				t.Fatalf("passed %q, of which net/http makes the body %q", raw, body)
-			}
-			GuardState(c, http.StateIdle)
+	f.Fuzz(sameRequests)
+}
+
+// Every case in both shapes, of which the seeds have one each.
+func TestFramingAlike(t *testing.T) {
+	for _, c := range proxytest.FramingCases() {
+		if len(c.Raw) < 2000 {
+			sameRequests(t, []byte(c.Raw+marker), 200)
+			sameRequests(t, []byte(marker+c.Raw), 3)
 		}
-	})
+	}
+}
+
+// sameRequests holds net/http to the requests that the guard finds in data, which
+// comes in pieces.
+func sameRequests(t *testing.T, data []byte, piece uint8) {
+	client := &scriptedConn{said: data, piece: int(piece) + 1}
+	c := (&Guard{Log: slog.New(slog.DiscardHandler)}).Conn(client, 4<<10).(*guarded)
+	var passed bytes.Buffer
+	br := bufio.NewReader(io.TeeReader(c, &passed))
+	for {
+		passed.Reset()
+		r, err := http.ReadRequest(br)
+		if err != nil {
+			// Nothing of net/http's is missing here: it reads URLs, which the guard does not.
+			if answer := client.got.String(); answer != "" && (c.err == nil || !strings.HasPrefix(answer, "HTTP/1.1 ")) {
+				t.Fatalf("answered %q", answer)
+			}
+			return
+		}
+		if !c.answering {
+			t.Fatalf("net/http has a request where the guard has none: %q", passed.Bytes())
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		raw := passed.Bytes()
+		if !c.between() || br.Buffered() != 0 {
+			t.Fatalf("net/http says that the request ends with %q; the guard is in state %d, and passed %d bytes more", raw, c.state, br.Buffered())
+		}
+		text := latin(raw)
+		head := strictHead.FindString(text)
+		if head == "" {
+			t.Fatalf("passed a head that is none: %q", raw)
+		}
+		rest, names := text[len(head):], strings.ToLower(head)
+		lengths, codings := strings.Count(names, "\r\ncontent-length:"), strings.Count(names, "\r\ntransfer-encoding:")
+		if lengths+codings > 1 || strings.Count(names, "\r\nhost:") > 1 || codings == 1 && strings.Contains(head, " HTTP/1.0\r\n") {
+			t.Fatalf("passed an unclear head: %q", raw)
+		}
+		want, ok := rest, true
+		if codings == 1 {
+			want, ok = unchunk(rest)
+		}
+		if !ok || want != latin(body) {
+			t.Fatalf("passed %q, of which net/http makes the body %q", raw, body)
+		}
+		GuardState(c, http.StateIdle)
+	}
 }
