@@ -150,6 +150,7 @@ func (b *bed) idle(ctx context.Context, c *tally) {
 	var open sync.WaitGroup
 	for i := range b.many {
 		open.Go(func() {
+			begun := time.Now()
 			b.dial(c, func(conn net.Conn) {
 				if i%2 == 0 {
 					c.add(hangUp(conn))
@@ -159,7 +160,7 @@ func (b *bed) idle(ctx context.Context, c *tally) {
 				r := bufio.NewReader(conn)
 				fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", b.address, b.token)
 				res, err := http.ReadResponse(r, nil)
-				if errors.Is(err, syscall.ECONNRESET) { // it was sent too late
+				if errors.Is(err, syscall.ECONNRESET) && time.Since(begun) >= bedHeadTimeout { // it was sent too late
 					c.add("closed")
 					return
 				}

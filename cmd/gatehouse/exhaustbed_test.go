@@ -64,6 +64,9 @@ func attacked(w http.ResponseWriter, r *http.Request) {
 // bedTTL is short, so that what an attack revokes is soon forgotten.
 const bedTTL = time.Second
 
+// bedHeadTimeout is limits.header_timeout where the gateway is to lose patience.
+const bedHeadTimeout = 1500 * time.Millisecond
+
 // startBed starts a gateway for an attack. stderr is nil for a log that is read.
 // cost is that of hashing a password.
 func startBed(t *testing.T, bin string, a attack, cost int, stderr *os.File) *bed {
@@ -94,7 +97,7 @@ func startBed(t *testing.T, bin string, a attack, cost int, stderr *os.File) *be
 	// takes all processors.
 	limits := "{header_timeout: 60s, idle_timeout: 60s}"
 	if a.patience {
-		limits = "{header_timeout: 1500ms, idle_timeout: 2s}"
+		limits = fmt.Sprintf("{header_timeout: %s, idle_timeout: 2s}", bedHeadTimeout)
 	}
 	file := filepath.Join(dir, "gateway.yaml")
 	writeFile(t, file, fmt.Sprintf(`listen: %s
