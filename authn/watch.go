@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -55,7 +54,8 @@ type Watched struct {
 	// it does not end by age.
 	Expires time.Time
 	// InSession is that of a browser, which gets new tokens while its session
-	// is alive: at Expires the session is asked for, not the token.
+	// is alive: at Expires the session is asked for, not the token. One that is
+	// gone is asked for twice, a second apart, if OnRevoke.
 	InSession bool
 	// End is called once, in a goroutine of its own, with the refusal that a
 	// request would get now. Remove does not wait for it.
@@ -66,6 +66,7 @@ type Watched struct {
 	when   time.Time // of the place in the heap
 	place  int       // in the heap; -1: not there
 	unsure time.Time // since when nobody could tell whether the session is alive
+	gone   bool      // the session was not found when last asked for
 }
 
 // watchKey is what a revocation names.
@@ -304,75 +305,6 @@ func (w *Watch) expire() time.Duration {
 
 func endExpired(cause string) *Refusal {
 	return ErrInvalidToken.Because(errors.New(cause)).Describing("The token expired")
-}
-
-// ask looks up the sessions of those whose token has expired. It is one
-// goroutine, so that a slow database gets one question at a time.
-func (w *Watch) ask(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.asks:
-		}
-		w.mu.Lock()
-		asked := w.asked
-		w.asked = nil
-		w.mu.Unlock()
-		// Tabs of one browser share a session.
-		type account struct{ session, user string }
-		of := make(map[account][]*Watched)
-		for _, s := range asked {
-			k := account{s.Identity.Session, s.Identity.ID}
-			of[k] = append(of[k], s)
-		}
-		for _, streams := range of {
-			until, err := w.look(ctx, streams[0].Identity)
-			if ctx.Err() != nil {
-				return
-			}
-			for _, s := range streams {
-				w.answered(s, until, err)
-			}
-		}
-	}
-}
-
-func (w *Watch) look(ctx context.Context, id *Identity) (time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, aliveTimeout)
-	defer cancel()
-	return w.alive(ctx, id)
-}
-
-// answered goes on watching s, or ends it if its session is over.
-func (w *Watch) answered(s *Watched, until time.Time, err error) {
-	now := w.now()
-	w.mu.Lock()
-	switch {
-	case !s.on:
-		w.mu.Unlock()
-		return
-	case err == nil:
-		s.unsure = time.Time{}
-		// Not at once again, whatever the answer was.
-		if soonest := now.Add(watchPause); until.Before(soonest) {
-			until = soonest
-		}
-		w.arm(s, until)
-		w.mu.Unlock()
-		return
-	case !errors.Is(err, ErrSessionNotFound):
-		if s.unsure.IsZero() {
-			s.unsure = now
-		}
-		if now.Sub(s.unsure) < unsureFor {
-			w.arm(s, now.Add(watchPause))
-			w.mu.Unlock()
-			return
-		}
-	}
-	w.mu.Unlock()
-	w.end(s, EndExpired, endExpired(fmt.Sprintf("token expired, and its session: %v", err)))
 }
 
 // watchHeap is ordered by when; container/heap does the rest.

@@ -195,11 +195,16 @@ func TestWatchSessions(t *testing.T) {
 	b.add("other tab", in("s1"))
 	b.add("gone", in("s2"))
 	b.add("without", in("")) // a cookie that no login set
+	b.add("logged out", in("s4"))
 	b.move(time.Hour)
-	got := b.next(2)
-	if !got["gone expired: token expired, and its session: look up session: session not found"] || !got["without expired: token expired"] {
-		t.Errorf("ended %v, want gone and without", got)
-	}
+	b.wants("without expired: token expired")
+	b.asks(3)
+	b.nothing() // a revocation may be on its way
+
+	b.revoke(authn.Revocation{Kind: authn.RevokeSession, ID: "s4", Expires: b.in(time.Hour)})
+	b.wants("logged out revoked: session revoked")
+	b.move(time.Second)
+	b.wants("gone expired: token expired, and its session: look up session: session not found")
 	b.nothing()
 
 	// Nobody can tell: it goes on for a while.
