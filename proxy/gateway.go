@@ -126,12 +126,21 @@ func (g *Gateway) LimitConnections(most int) { g.transports.room.most.Store(int6
 func (g *Gateway) Close() { g.transports.Close() }
 
 // ServeHTTP answers one request.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.exchange(w, r, nil) }
+
+// Refuse answers one request with err, whatever it is for, as ServeHTTP answers one
+// that is refused.
+func (g *Gateway) Refuse(w http.ResponseWriter, r *http.Request, err error) { g.exchange(w, r, err) }
+
+func (g *Gateway) exchange(w http.ResponseWriter, r *http.Request, err error) {
 	s := g.snapshot.Load()
 	x := newExchange(s, w, r)
 	g.metrics.inFlight.Inc()
 	defer g.finish(x) // one log line, one set of metrics, even after a panic
-	if err := g.serve(s, x, r); err != nil {
+	if err == nil {
+		err = g.serve(s, x, r)
+	}
+	if err != nil {
 		if x.status == 0 && errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 			x.abandon() // a login that nobody waits for any more is no failure of ours
 		}

@@ -61,14 +61,13 @@ func (t *h1Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	defer out.free()
 	for {
-		c, err := t.take(r.Context(), isUpgrade(r))
+		x, err := t.begin(r)
 		if err != nil {
 			if err != errSpeaksHTTP2 {
 				closeBody(r)
 			}
 			return nil, err
 		}
-		x := newH1Exchange(c, r)
 		res, err := x.roundTrip(out)
 		if err == nil {
 			return res, nil
@@ -81,6 +80,21 @@ func (t *h1Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
+}
+
+// begin is the exchange of r, on a connection.
+func (t *h1Transport) begin(r *http.Request) (*h1Exchange, error) {
+	client, err := t.room.take(exchangeOf(r.Context()))
+	if err != nil {
+		return nil, err
+	}
+	c, err := t.take(r.Context(), isUpgrade(r))
+	if err != nil {
+		t.room.give(client)
+		return nil, err
+	}
+	c.wire.used, c.wire.user = true, client
+	return newH1Exchange(c, r), nil
 }
 
 // take is a connection to send a request on, kept or new.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,8 @@ type wire struct {
 	peeking bool // reads do not wait
 	closed  atomic.Bool
 	pool    *h1Pool
+	used    bool         // by a request
+	user    netip.Prefix // whose that is
 }
 
 func newWire(conn net.Conn, pool *h1Pool) (*wire, error) {
@@ -63,9 +66,18 @@ func (w *wire) Close() error {
 	if w.closed.Swap(true) {
 		return net.ErrClosed
 	}
+	w.unuse()
 	w.pool.open.Add(-1)
 	w.pool.room.leave()
 	return w.Conn.Close()
+}
+
+// unuse ends what h1Room.take has begun.
+func (w *wire) unuse() {
+	if w.used {
+		w.used = false
+		w.pool.room.give(w.user)
+	}
 }
 
 // CloseWrite ends an upgraded connection in one direction.
@@ -276,6 +288,7 @@ func (x *h1Exchange) leave(reusable bool) {
 		c.in.Reset(nil)
 		readers.Put(c.in)
 		c.in = nil
+		c.wire.unuse() // nobody else has it
 		c.transport.push(c)
 	}
 }

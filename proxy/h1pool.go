@@ -1,13 +1,10 @@
 package proxy
 
 import (
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"gatehouse/authn"
 )
 
 const (
@@ -39,36 +36,6 @@ type h1Pool struct {
 	open    atomic.Int64 // connections, idle or not
 	made    atomic.Int64
 }
-
-// An h1Room is for all connections of HTTP/1.1 that may be open to upstreams at
-// once. One HTTP/2 client can have a hundred of them, and without files nobody can
-// connect any more, neither clients nor operators.
-type h1Room struct {
-	most atomic.Int64 // 0: any number
-	open atomic.Int64
-	// evict closes an idle connection of any upstream, and reports whether there
-	// was one.
-	evict func() bool
-}
-
-var errNoRoom = errors.New("as many connections to upstreams are open as there are files for")
-
-// enter takes a place, that of an idle connection if there is no other. The error
-// is authn.ErrBusy if there is none.
-func (r *h1Room) enter() error {
-	for {
-		most := r.most.Load()
-		if r.open.Add(1) <= most || most == 0 {
-			return nil
-		}
-		r.open.Add(-1)
-		if !r.evict() {
-			return authn.ErrBusy.Because(errNoRoom).After(time.Second)
-		}
-	}
-}
-
-func (r *h1Room) leave() { r.open.Add(-1) }
 
 // evict closes the connection that was idle for the longest time, if there is one.
 func (p *h1Pool) evict() bool {

@@ -127,6 +127,9 @@ func GuardAnswered(conn net.Conn) {
 	}
 }
 
+// NetConn is the connection below, as [tls.Conn.NetConn] has it.
+func (c *h2Conn) NetConn() net.Conn { return c.Conn }
+
 func (c *h2Conn) Write(p []byte) (int, error) {
 	if c.granted.Load() < h2WindowsFirst*h2Window {
 		c.granted.Add(h2WindowsPerWrite*h2Window + int64(len(p)))

@@ -16,6 +16,24 @@ func (m *Metrics) connections(ts *transports) {
 	m.showConnections.Do(func() { m.registry.MustRegister(ts) })
 }
 
+// ClientConnections shows the connections of clients: those that have a request or a
+// stream, those that have none, and how many of these had to give way so far. It is
+// called once.
+func (m *Metrics) ClientConnections(counts func() (active, idle int), evicted func() int64) {
+	gauge := func(state string, value func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gatehouse_client_connections", ConstLabels: prometheus.Labels{"state": state},
+			Help: "Connections of clients: active ones have a request or a stream, idle ones none.",
+		}, func() float64 { return float64(value()) })
+	}
+	m.registry.MustRegister(
+		gauge("active", func() int { n, _ := counts(); return n }),
+		gauge("idle", func() int { _, n := counts(); return n }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "gatehouse_client_connections_evicted_total", Help: "Idle connections of clients that were closed for others.",
+		}, func() float64 { return float64(evicted()) }))
+}
+
 // Describe is a prometheus.Collector's.
 func (ts *transports) Describe(out chan<- *prometheus.Desc) {
 	out <- connectionsDesc
