@@ -22,6 +22,7 @@ type attack struct {
 	tls      bool
 	unread   bool // nobody reads the log
 	patience bool // it is for the gateway to lose patience: its limits are short
+	scarce   bool // there are few files, and the limits are the usual ones
 	many     int  // connections, in the short form and in the long; 0: 30 and 200
 	manyLong int
 }
@@ -49,7 +50,16 @@ var attacks = []attack{
 	{name: "HTTP2 empty frames", run: (*bed).emptyFrames, outcomes: []string{"still open or closed"}, tls: true, many: 10, manyLong: 50},
 	// net/http waits two seconds for a client's first frame.
 	{name: "HTTP2 without window", run: (*bed).windowless, outcomes: []string{"still open", "closed"}, tls: true, many: 10, manyLong: 50},
+	// For more connections than there are, by who keeps what he gets.
+	{name: "all places, idle", run: (*bed).stay, outcomes: []string{"closed", "still open", "200"}, scarce: true, many: 300, manyLong: 300},
+	{name: "all places, in handshakes", run: (*bed).stay, outcomes: []string{"closed", "still open"}, tls: true, scarce: true, many: 300, manyLong: 300},
+	{name: "all places, uploads", run: (*bed).slowUploads, outcomes: []string{"still open", "503", "closed"}, scarce: true, many: 300, manyLong: 300},
+	{name: "all places, websockets", run: (*bed).websockets, outcomes: []string{"101", "503", "closed"}, scarce: true, many: 300, manyLong: 300},
+	{name: "all places, HTTP2 streams", run: (*bed).windowless, outcomes: []string{"still open", "503", "closed"}, tls: true, scarce: true},
 }
+
+// scarceFiles leave 118 connections for clients, and as many for upstreams.
+const scarceFiles = 300
 
 // TestExhaustion: what an attack takes is given back, and honest clients are
 // answered all the while. GATEHOUSE_EXHAUST, the time for each attack, makes it
@@ -66,7 +76,7 @@ func TestExhaustion(t *testing.T) {
 	}
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {
-			if long == 0 && (a.patience || a.tls) {
+			if long == 0 && (a.patience || a.tls || a.scarce) {
 				t.Parallel() // most of it is waiting
 			}
 			var log *os.File

@@ -14,6 +14,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -174,6 +175,32 @@ func (b *bed) idle(ctx context.Context, c *tally) {
 					c.add("closed")
 				} else {
 					c.add("left open")
+				}
+			})
+		})
+	}
+	open.Wait()
+}
+
+// stay is idle, for as long as the attack lasts.
+func (b *bed) stay(ctx context.Context, c *tally) {
+	var open sync.WaitGroup
+	for i := range b.many {
+		open.Go(func() {
+			b.dial(c, func(conn net.Conn) {
+				context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
+				r := bufio.NewReader(conn)
+				if i%2 == 0 && strings.HasPrefix(b.url, "http:") {
+					fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", b.address, b.token)
+					if res, err := http.ReadResponse(r, nil); err == nil {
+						_, _ = io.Copy(io.Discard, res.Body)
+						c.add(fmt.Sprint(res.StatusCode))
+					}
+				}
+				if _, err := r.ReadByte(); errors.Is(err, os.ErrDeadlineExceeded) {
+					c.add("still open")
+				} else {
+					c.add("closed")
 				}
 			})
 		})

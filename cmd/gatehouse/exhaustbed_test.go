@@ -96,8 +96,11 @@ func startBed(t *testing.T, bin string, a attack, cost int, stderr *os.File) *be
 	// Patience that ends soon would end with honest clients, too, where the attack
 	// takes all processors.
 	limits := "{header_timeout: 60s, idle_timeout: 60s}"
-	if a.patience {
+	switch {
+	case a.patience:
 		limits = fmt.Sprintf("{header_timeout: %s, idle_timeout: 2s}", bedHeadTimeout)
+	case a.scarce:
+		limits = "{}"
 	}
 	file := filepath.Join(dir, "gateway.yaml")
 	writeFile(t, file, fmt.Sprintf(`listen: %s
@@ -110,6 +113,10 @@ routes: [{path: /, upstream: %q}]
 `, b.address, scheme, b.address, ports[1], certificates, limits, cost, bedTTL, b.app.URL))
 	b.liveGateway = &liveGateway{bin: bin, config: file, url: scheme + "://" + b.address, admin: "http://127.0.0.1:" + ports[1], client: b.newClient(false)}
 	cmd := exec.CommandContext(t.Context(), bin, "serve", "--config", file)
+	if a.scarce {
+		limited := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, scarceFiles)
+		cmd = exec.CommandContext(t.Context(), "sh", append([]string{"-c", limited}, cmd.Args...)...)
+	}
 	if stderr != nil {
 		cmd.Stderr = stderr
 	}

@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"gatehouse/authn"
 	"gatehouse/config"
 	"gatehouse/proxy"
 )
@@ -45,7 +47,7 @@ func listen(cfg *config.Config, key, address string) (*net.TCPListener, error) {
 // it until they end. Then it is forgotten.
 type front struct {
 	listener *net.TCPListener
-	handler  http.Handler
+	handler  frontHandler
 	log      *slog.Logger
 	guard    *proxy.Guard // of HTTP/1 connections
 
@@ -71,6 +73,12 @@ type front struct {
 	onIdle   func()
 }
 
+// A frontHandler answers requests, and refuses those that the front cannot take.
+type frontHandler interface {
+	http.Handler
+	Refuse(w http.ResponseWriter, r *http.Request, err error)
+}
+
 // serverLimits are what an http.Server is made with.
 type serverLimits struct {
 	header, idle time.Duration
@@ -85,13 +93,14 @@ type limited struct {
 	ended bool // it gets no more of them
 }
 
-func newFront(l *net.TCPListener, handler http.Handler, guard *proxy.Guard) *front {
+func newFront(l *net.TCPListener, handler frontHandler, guard *proxy.Guard) *front {
 	f := &front{listener: l, handler: handler, log: guard.Log, guard: guard,
 		accepted: make(chan net.Conn), closing: make(chan struct{}), idle: make(chan struct{})}
 	f.base, f.cut = context.WithCancel(context.Background())
 	f.arriving, f.stop = context.WithCancel(context.Background())
 	f.onIdle = sync.OnceFunc(func() { close(f.idle) })
 	f.gate.changed.L = &f.gate.mu
+	f.gate.full, f.gate.grace = f.tellFull(), graceTime
 	return f
 }
 
@@ -99,7 +108,7 @@ func newFront(l *net.TCPListener, handler http.Handler, guard *proxy.Guard) *fro
 // at once (0: any number); certificates is nil for plain HTTP.
 func (f *front) use(cfg *config.Config, most int, certificates *tls.Config) {
 	f.tls.Store(certificates)
-	f.gate.limit(most)
+	f.gate.limit(most, cfg.TrustedProxies)
 	limits := serverLimits{cfg.Limits.HeaderTimeout, cfg.Limits.IdleTimeout, cfg.Limits.HeaderBytes}
 
 	f.mu.Lock()
@@ -126,6 +135,7 @@ func (f *front) use(cfg *config.Config, most int, certificates *tls.Config) {
 		BaseContext:                  func(net.Listener) context.Context { return f.base },
 		ConnState: func(conn net.Conn, state http.ConnState) {
 			proxy.GuardState(conn, state)
+			f.gate.changes(watchedBelow(conn), state)
 			f.count(server, state)
 		},
 	}
@@ -172,10 +182,9 @@ func (f *front) run() error {
 	var pause time.Duration
 	var handshakes sync.WaitGroup
 	defer handshakes.Wait()
-	for f.gate.enter() {
+	for {
 		tcp, err := f.listener.AcceptTCP()
 		if err != nil {
-			f.gate.leave()
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
@@ -191,14 +200,28 @@ func (f *front) run() error {
 		}
 		pause = 0
 		f.giveUpOnSilent(tcp)
-		conn := &watched{TCPConn: tcp, leave: sync.OnceFunc(f.gate.leave)}
+		conn := f.gate.watch(tcp)
+		if !f.gate.enter(conn) {
+			_ = tcp.Close()
+			return nil
+		}
 		if c := f.tls.Load(); c != nil {
 			handshakes.Go(func() { f.handshake(tls.Server(conn, c)) })
 		} else {
 			f.give(conn)
 		}
 	}
-	return nil
+}
+
+// tellFull is gate.full: it warns once a minute.
+func (f *front) tellFull() func(netip.Addr) {
+	var told time.Time
+	return func(client netip.Addr) {
+		if now := time.Now(); now.Sub(told) > time.Minute {
+			told = now
+			f.log.Warn("no connection is left: idle ones give way", "client", client.String(), "closed", f.gate.evicted.Load())
+		}
+	}
 }
 
 // give hands a connection to the server in use.
@@ -250,8 +273,18 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.serveHTTP2(w, r)
 		return
 	}
+	f.answer(w, r)
+}
+
+func (f *front) answer(w http.ResponseWriter, r *http.Request) {
+	if f.gate.crowded.Load() > 0 && watchedBelow(r.Context().Value(patienceKey{}).(*patience).conn).crowded.Load() {
+		f.handler.Refuse(w, r, authn.ErrBusy.Because(errCrowded).After(time.Second))
+		return
+	}
 	f.handler.ServeHTTP(w, r)
 }
+
+var errCrowded = errors.New("the client's requests have as many connections as are left for others")
 
 // drain accepts no more and waits until every request is answered and every
 // upgraded connection has ended, or until ctx ends.
@@ -339,57 +372,3 @@ func (t *tap) Close() error {
 }
 
 func (t *tap) Addr() net.Addr { return t.from.listener.Addr() }
-
-// A gate lets at most max connections be open at once; others wait in the
-// system's queue. max 0 is no limit. x/net's LimitListener cannot change its
-// limit, and a reload may.
-type gate struct {
-	mu        sync.Mutex
-	changed   sync.Cond
-	open, max int
-	closed    bool
-}
-
-func (g *gate) limit(n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.max = n
-	g.changed.Broadcast()
-}
-
-// enter waits for a place. It is false once the gate is shut.
-func (g *gate) enter() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for !g.closed && g.max > 0 && g.open >= g.max {
-		g.changed.Wait()
-	}
-	g.open++
-	return !g.closed
-}
-
-func (g *gate) leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.open--
-	g.changed.Signal()
-}
-
-func (g *gate) shut() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closed = true
-	g.changed.Broadcast()
-}
-
-// A watched connection gives its place back when it is closed. It keeps
-// *net.TCPConn's CloseWrite.
-type watched struct {
-	*net.TCPConn
-	leave func()
-}
-
-func (c *watched) Close() error {
-	defer c.leave()
-	return c.TCPConn.Close()
-}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"gatehouse/authn"
 	"gatehouse/config"
 	"gatehouse/proxy"
 )
@@ -26,7 +27,7 @@ func startFront(t *testing.T, limits config.Limits, certificates *tls.Config, ha
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFront(l, handler, &proxy.Guard{Log: slog.New(slog.DiscardHandler)})
+	f := newFront(l, answers(handler), &proxy.Guard{Log: slog.New(slog.DiscardHandler)})
 	f.use(cfg, limits.Connections, certificates)
 	done := make(chan error, 1)
 	go func() { done <- f.run() }()
@@ -39,10 +40,19 @@ func startFront(t *testing.T, limits config.Limits, certificates *tls.Config, ha
 		await(t, 10*time.Second, "every place to be given back", func() bool {
 			f.gate.mu.Lock()
 			defer f.gate.mu.Unlock()
-			return f.gate.open <= 1 // one is for whoever comes next
+			return f.gate.open == 0 && f.gate.busy == 0 && len(f.gate.crowds) == 0 && len(f.gate.idlers) == 0 && f.gate.crowded.Load() == 0
 		})
 	})
 	return f
+}
+
+// answers is a frontHandler that tells a refusal by its cause.
+type answers http.HandlerFunc
+
+func (a answers) ServeHTTP(w http.ResponseWriter, r *http.Request) { a(w, r) }
+
+func (a answers) Refuse(w http.ResponseWriter, _ *http.Request, err error) {
+	http.Error(w, authn.AsRefusal(err).Cause(), proxy.Status(authn.AsRefusal(err)))
 }
 
 // A rawClient speaks HTTP/1.1 on one connection.
@@ -53,7 +63,13 @@ type rawClient struct {
 
 func dial(t *testing.T, f *front) rawClient {
 	t.Helper()
-	c, err := net.Dial("tcp", f.listener.Addr().String())
+	return dialFrom(t, f, 1)
+}
+
+// dialFrom is dial from 127.0.0.host.
+func dialFrom(t *testing.T, f *front, host byte) rawClient {
+	t.Helper()
+	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, host)}}).Dial("tcp", f.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,8 +99,8 @@ func TestConnectionLimit(t *testing.T) {
 		<-leave
 	})
 	var wg sync.WaitGroup
-	for range clients {
-		c := dial(t, f)
+	for i := range clients { // of one, two could be busy: see TestShareOfConnections
+		c := dialFrom(t, f, byte(i+1))
 		wg.Go(func() {
 			defer c.Close()
 			if status, _, err := c.ask(simpleRequest); status != http.StatusOK {

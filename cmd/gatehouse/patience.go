@@ -54,7 +54,7 @@ func (f *front) serveHTTP2(w http.ResponseWriter, r *http.Request) {
 		w = head
 	}
 	defer func() { f.losePatience(p, r.Context().Err() == nil || head != nil && head.given) }()
-	f.handler.ServeHTTP(w, r)
+	f.answer(w, r)
 }
 
 // A headAnswer knows whether a HEAD was answered. Its context is done in either
