@@ -12,7 +12,7 @@ type h2Frames struct {
 
 const (
 	h2HeadBytes = 9
-	h2PeekBytes = 4 // of the payload, where it has to be seen
+	h2PeekBytes = 8 // of the payload, where it has to be seen
 )
 
 func (f *h2Frames) length() uint32 {
@@ -29,13 +29,18 @@ func (f *h2Frames) peek() int {
 		return int(min(1, f.length()))
 	case f.kind() == h2RSTStream:
 		return int(min(4, f.length()))
+	case f.kind() == h2GoAway:
+		return int(min(8, f.length()))
 	}
 	return 0
 }
 
-// code is why a stream was reset.
+// code is why a stream was reset, or the connection is given up.
 func (f *h2Frames) code() uint32 {
 	p := f.head[h2HeadBytes:]
+	if f.kind() == h2GoAway {
+		p = p[4:]
+	}
 	return uint32(p[0])<<24 | uint32(p[1])<<16 | uint32(p[2])<<8 | uint32(p[3])
 }
 

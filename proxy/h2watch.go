@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"gatehouse/authn"
 )
 
 // An h2Conn follows the frames that an HTTP/2 client sends (RFC 9113, section
@@ -44,7 +47,13 @@ type h2Conn struct {
 	held     time.Duration // for how long reading had to wait
 	lastHeld time.Time
 
-	out h2Frames // of the writer
+	// Of the writer.
+	out   h2Frames
+	ended int64 // answers
+	told  bool  // that the client does not speak HTTP/2
+
+	handled atomic.Int64 // requests that net/http has handed on
+	refused atomic.Bool  // nothing is read any more
 
 	earned  atomic.Int64 // by answers, in units of h2Frame
 	owed    atomic.Int64 // for resets of the server, in those units
@@ -55,7 +64,9 @@ const (
 	h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 	h2Data         = 0
+	h2Headers      = 1
 	h2RSTStream    = 3
+	h2GoAway       = 7
 	h2WindowUpdate = 8
 	h2Continuation = 9
 
@@ -63,7 +74,8 @@ const (
 	h2EndHeaders = 4
 	h2Padded     = 8
 
-	h2NoError = 0
+	h2NoError       = 0
+	h2ProtocolError = 1
 
 	// What a frame that asks for nothing takes, and a head until it is answered.
 	h2Frame = 2
@@ -112,9 +124,11 @@ func h2Suite(s *tls.ConnectionState) bool {
 }
 
 // GuardRequest returns the Request.TLS, which net/http does not know, of a request
-// on an HTTP/2 connection of [Guard.Conn]. It is nil for all other connections.
+// on an HTTP/2 connection of [Guard.Conn], and is to be called once for each. It is
+// nil for all other connections.
 func GuardRequest(conn net.Conn) *tls.ConnectionState {
 	if c, ok := conn.(*h2Conn); ok {
+		c.handled.Add(1)
 		return &c.tls
 	}
 	return nil
@@ -144,11 +158,26 @@ func (c *h2Conn) sent(p []byte) {
 	data := false
 	for f := range c.out.each(p) {
 		switch f.kind() {
-		case h2Data:
-			data = true
+		case h2Data, h2Headers:
+			data = data || f.kind() == h2Data
+			if f.flags()&h2EndStream == 0 {
+				continue
+			}
+			if c.ended++; c.ended > c.handled.Load() {
+				// No handler has answered: the request has fields of a connection
+				// (RFC 9113, section 8.2.2), or too many.
+				c.refuse("net/http cannot read the request")
+			}
 		case h2RSTStream:
 			if f.code() != h2NoError {
 				c.owed.Add(h2Frame)
+			}
+			if f.code() == h2ProtocolError {
+				c.refuse("the request is malformed")
+			}
+		case h2GoAway:
+			if f.code() != h2NoError {
+				c.refuse(fmt.Sprintf("the client breaks the rules: error %d", f.code()))
 			}
 		}
 	}
@@ -157,13 +186,44 @@ func (c *h2Conn) sent(p []byte) {
 	}
 }
 
+// refuse reads no more, and says why. RFC 9113, section 5.4.2, lets a malformed
+// request end the connection: who sends one may have more of them.
+func (c *h2Conn) refuse(why string) {
+	if c.told {
+		return
+	}
+	c.told = true
+	if m := c.guard.Metrics; m != nil {
+		m.refused(authn.ErrInvalidRequest.Code)
+	}
+	c.guard.Log.LogAttrs(context.Background(), slog.LevelInfo, "connection refused",
+		slog.String("client", c.client.String()), slog.String("decision", authn.ErrInvalidRequest.Code), slog.String("reason", "HTTP/2: "+why))
+	c.refused.Store(true)
+	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
+}
+
+// linger drops what a refused client still sends while the answer is on its way.
+func (c *h2Conn) linger(scratch []byte) error {
+	c.guard.Pace.hold(context.Background(), c.client, 1)
+	for left := lingerBytes; left > 0; {
+		n, err := c.Conn.Read(scratch)
+		if left -= n; err != nil {
+			break
+		}
+	}
+	return io.EOF // for net/http as if the client had gone
+}
+
 func (c *h2Conn) Read(p []byte) (int, error) {
 	switch {
 	case c.err != nil:
 		return 0, c.err
+	case c.refused.Load():
+		c.err = c.linger(p)
+		return 0, c.err
 	case !c.greeted:
 		if _, err := io.ReadFull(c.Conn, c.preface[:]); err != nil || string(c.preface[:]) != h2Preface {
-			c.err = io.EOF // for net/http as if the client had gone
+			c.err = io.EOF
 			return 0, c.err
 		}
 		c.greeted, c.unread = true, len(c.preface)
@@ -174,6 +234,10 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := c.Conn.Read(p)
+	if c.refused.Load() {
+		c.err = c.linger(p)
+		return 0, c.err
+	}
 	c.spare -= c.follow(p[:n])
 	if c.owed.Load() > 0 {
 		c.spare -= int(c.owed.Swap(0))

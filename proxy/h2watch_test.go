@@ -183,6 +183,8 @@ func TestH2Resets(t *testing.T) {
 		})
 		for _, piece := range []int{1, 3, 9, 11, len(b)} {
 			c := watched(nil)
+			c.Conn, _ = net.Pipe()
+			c.handled.Add(1)
 			for rest := b; len(rest) > 0; {
 				n := min(piece, len(rest))
 				c.sent(rest[:n])
@@ -190,6 +192,9 @@ func TestH2Resets(t *testing.T) {
 			}
 			if got := c.owed.Load(); got != want {
 				t.Errorf("%v in pieces of %d: owed %d, want %d", code, piece, got, want)
+			}
+			if got := c.refused.Load(); got != (code == http2.ErrCodeProtocol) {
+				t.Errorf("%v in pieces of %d: refused %v", code, piece, got)
 			}
 		}
 	}
@@ -202,6 +207,22 @@ func TestH2Resets(t *testing.T) {
 	go there.Write(sent(t, func(f *http2.Framer) { f.WriteData(1, false, []byte("x")) }))
 	if _, err := c.Read(make([]byte, 64)); err != nil || c.spare != h2Spare-7*h2Frame || c.owed.Load() != 0 {
 		t.Errorf("spare %d, owed %d, %v", c.spare, c.owed.Load(), err)
+	}
+}
+
+// Whom the server gives up is not read from any more; a server that only ends goes on.
+func TestH2GoAway(t *testing.T) {
+	for code, want := range map[http2.ErrCode]bool{http2.ErrCodeNo: false, http2.ErrCodeProtocol: true, http2.ErrCodeEnhanceYourCalm: true} {
+		b := sent(t, func(f *http2.Framer) { f.WriteGoAway(7, code, []byte("debug")) })
+		for piece := range len(b) {
+			c := watched(nil)
+			c.Conn, _ = net.Pipe()
+			c.sent(b[:piece])
+			c.sent(b[piece:])
+			if got := c.refused.Load(); got != want {
+				t.Errorf("%v in two pieces, at %d: refused %v, want %v", code, piece, got, want)
+			}
+		}
 	}
 }
 

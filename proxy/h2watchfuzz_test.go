@@ -21,6 +21,7 @@ func FuzzH2Follow(f *testing.F) {
 	_ = framer.WriteRSTStream(1, http2.ErrCodeCancel)
 	_ = framer.WriteDataPadded(1, false, []byte("a"), []byte{0, 0})
 	_ = framer.WritePing(false, [8]byte{})
+	_ = framer.WriteGoAway(1, http2.ErrCodeNo, []byte("bye"))
 	f.Add(b.Bytes(), uint16(1))
 	f.Add(b.Bytes(), uint16(9))
 	f.Add([]byte("\xff\xff\xff\x00\x00\x00\x00\x00\x01x"), uint16(3))
@@ -40,7 +41,7 @@ func FuzzH2Follow(f *testing.F) {
 				}
 				empty = int(h.Length) <= 1+int(payload[0])
 			}
-			if h.Type == http2.FrameRSTStream && len(payload) < int(min(4, h.Length)) {
+			if h.Type == http2.FrameRSTStream && len(payload) < int(min(4, h.Length)) || h.Type == http2.FrameGoAway && len(payload) < int(min(8, h.Length)) {
 				break
 			}
 			switch {

@@ -1,12 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"gatehouse/config"
 )
@@ -82,6 +92,92 @@ func TestTakenBack(t *testing.T) {
 	}
 	if len(connections) != 2 {
 		t.Errorf("%d connections, want another one for a client that takes all of its requests back", len(connections))
+	}
+}
+
+// What is no HTTP/2 is refused, told, and ends the connection, on which nothing
+// else is then asked.
+func TestMalformedHTTP2(t *testing.T) {
+	good := [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "a"}, {":path", "/"}}
+	for name, c := range map[string]struct {
+		fields [][2]string
+		status string
+	}{
+		"a field of a connection": {append(slices.Clone(good), [2]string{"connection", "close"}), "400"},
+		"te":                      {append(slices.Clone(good), [2]string{"te", "gzip"}), "400"},
+		"no path":                 {good[:3], "reset"},
+		"a name in upper case":    {append(slices.Clone(good), [2]string{"X-Upper", "1"}), "reset"},
+		"too many fields":         {append(slices.Clone(good), slices.Repeat([][2]string{{"x-many", strings.Repeat("x", 100)}}, 12)...), "431"},
+		"too long a field":        {append(slices.Clone(good), [2]string{"x-long", strings.Repeat("x", 8<<10)}), "the end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var handled atomic.Int32
+			f := startFront(t, config.Limits{HeaderBytes: 1 << 10}, pairConfig(t), func(http.ResponseWriter, *http.Request) { handled.Add(1) })
+			var log lockedBuffer
+			f.guard.Log = slog.New(slog.NewTextHandler(&log, nil))
+			conn := tls.Client(dial(t, f).Conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+			framer := http2.NewFramer(conn, conn)
+			framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+			fmt.Fprint(conn, http2.ClientPreface)
+			_ = framer.WriteSettings()
+			var block bytes.Buffer
+			fields := hpack.NewEncoder(&block)
+			stream := uint32(1)
+			ask := func(head [][2]string) {
+				block.Reset()
+				for _, field := range head {
+					_ = fields.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+				}
+				_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
+				stream += 2
+			}
+			// told is what comes until the answer to the stream, or until the end.
+			told := func(want uint32) (status string) {
+				for {
+					frame, err := framer.ReadFrame()
+					if err != nil {
+						return "the end"
+					}
+					if frame.Header().StreamID != want {
+						continue
+					}
+					switch frame := frame.(type) {
+					case *http2.MetaHeadersFrame:
+						if status = frame.PseudoValue("status"); frame.StreamEnded() {
+							return status
+						}
+					case *http2.DataFrame:
+						if frame.StreamEnded() {
+							return status
+						}
+					case *http2.RSTStreamFrame:
+						return "reset"
+					}
+				}
+			}
+			for range 3 {
+				if ask(good); told(stream-2) != "200" {
+					t.Fatal("an honest request is not answered")
+				}
+			}
+			ask(c.fields)
+			if got := told(stream - 2); got != c.status {
+				t.Errorf("answered by %q, want %q", got, c.status)
+			}
+			for range 3 {
+				ask(good)
+			}
+			if got := told(0xffff); got != "the end" {
+				t.Errorf("%s, want the end of the connection", got)
+			}
+			if n := handled.Load(); n != 3 {
+				t.Errorf("%d requests were handled, want the 3 before", n)
+			}
+			if strings.Count(log.String(), "msg=\"connection refused\"") != 1 || !strings.Contains(log.String(), "client=127.0.0.1 decision=invalid_request reason=\"HTTP/2: ") {
+				t.Errorf("the log says %q", log.String())
+			}
+		})
 	}
 }
 
