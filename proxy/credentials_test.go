@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"unicode"
 
 	"gatehouse/authn"
 	"gatehouse/config"
@@ -214,6 +215,10 @@ func TestIdentityEncoding(t *testing.T) {
 	for _, c := range []struct{ encoding, separator, template, want string }{
 		{"percent", ",", "{name}", "%20Zo%C3%AB %25 a,b%0A"},
 		{"utf8", ",", "{name}", "%20Zoë %25 a,b%0A"},
+		{"percent", ",", "{claim.blanks}", "%E2%80%85a%C2%85b%E2%80%A8c%E3%80%80"},
+		{"utf8", ",", "{claim.blanks}", "%E2%80%85a%C2%85b%E2%80%A8c%E3%80%80"},
+		{"utf8", ",", "{claim.scripts}", "José 王 नमस्ते 🙂"},
+		{"utf8", ",", "{claim.broken}", "é%FF%C3"},
 		{"percent", ",", "{roles}", "a%2Cb,c|d"},
 		{"percent", "|", "{roles}", "a,b|c%7Cd"},
 		{"percent", ", ", "{roles}", "a%2Cb, c|d"},
@@ -231,6 +236,7 @@ func TestIdentityEncoding(t *testing.T) {
 		out := http.Header{}
 		set.set(out, &authn.Identity{ID: "42", Name: " Zoë % a,b\n", Roles: []string{"a,b", "c|d"}, Claims: map[string]any{
 			"list": []any{"x", json.Number("1"), true, nil}, "object": map[string]any{}, "deep": map[string]any{"er": "down"},
+			"blanks": "\u2005a\u0085b\u2028c\u3000", "scripts": "José 王 नमस्ते 🙂", "broken": "é\xff\xc3",
 		}})
 		if got := out.Get("X-H"); got != c.want {
 			t.Errorf("%s %q %q: %q, want %q", c.encoding, c.separator, c.template, got, c.want)
@@ -244,6 +250,7 @@ func FuzzIdentityHeader(f *testing.F) {
 	f.Add("ann", "ops", false)
 	f.Add("a\r\nX-Forwarded-User: b", "a,b", true)
 	f.Add("\xff\x85", " ", true)
+	f.Add("\u2005", "0", true)
 	f.Fuzz(func(t *testing.T, name, role string, utf bool) {
 		encoding := map[bool]string{true: "utf8", false: "percent"}[utf]
 		set, err := compileIdentity(&config.Config{Identity: config.Identity{Headers: map[string]string{"X-N": "{name}", "X-R": "{roles}"}, RolesSeparator: ",", Encoding: encoding}}, nil)
@@ -256,6 +263,11 @@ func FuzzIdentityHeader(f *testing.F) {
 			for i := 0; i < len(value); i++ {
 				if c := value[i]; c < ' ' || c == 0x7f || c >= 0x80 && !utf {
 					t.Fatalf("header value %q", value)
+				}
+			}
+			for _, r := range value {
+				if !unicode.IsPrint(r) {
+					t.Fatalf("header value %q holds %q", value, r)
 				}
 			}
 			if strings.TrimSpace(value) != value {

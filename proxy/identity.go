@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"gatehouse/authn"
@@ -158,31 +159,35 @@ func (set *headerSet) join(words []string) string {
 }
 
 // encode percent-encodes what could break a header or be taken for something
-// else: bytes outside printable ASCII, "%", outer spaces, the separator.
+// else: bytes outside printable ASCII, "%", outer spaces, the separator. With utf8
+// it leaves what of Unicode can be seen: an app may take blanks off a value's ends,
+// and some of it for the end of a line.
 func (set *headerSet) encode(s, separator string) string {
 	plain := true
 	for i := 0; i < len(s) && plain; i++ {
-		plain = set.passes(s, i, separator)
+		plain = s[i] < utf8.RuneSelf && passes(s, i, separator)
 	}
-	if plain && (!set.utf8 || utf8.ValidString(s)) {
+	if plain {
 		return s
 	}
-	keepUTF8 := set.utf8 && utf8.ValidString(s)
 	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; set.passes(s, i, separator) && (c < utf8.RuneSelf || keepUTF8) {
-			b.WriteByte(c)
+	for i, size := 0, 0; i < len(s); i += size {
+		var r rune
+		r, size = utf8.DecodeRuneInString(s[i:])
+		if r < utf8.RuneSelf && passes(s, i, separator) || size > 1 && set.utf8 && unicode.IsPrint(r) {
+			b.WriteString(s[i : i+size])
 			continue
 		}
-		fmt.Fprintf(&b, "%%%02X", s[i])
+		for _, c := range []byte(s[i : i+size]) {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
 	}
 	return b.String()
 }
 
-func (set *headerSet) passes(s string, i int, separator string) bool {
+// passes reports whether the ASCII character at i may stay.
+func passes(s string, i int, separator string) bool {
 	switch c := s[i]; {
-	case c >= utf8.RuneSelf:
-		return set.utf8
 	case c < ' ', c == 0x7f, c == '%':
 		return false
 	case c == ' ':
