@@ -66,18 +66,12 @@ func (w *wire) Close() error {
 	if w.closed.Swap(true) {
 		return net.ErrClosed
 	}
-	w.unuse()
 	w.pool.open.Add(-1)
 	w.pool.room.leave()
-	return w.Conn.Close()
-}
-
-// unuse ends what h1Room.take has begun.
-func (w *wire) unuse() {
 	if w.used {
-		w.used = false
 		w.pool.room.give(w.user)
 	}
+	return w.Conn.Close()
 }
 
 // CloseWrite ends an upgraded connection in one direction.
@@ -288,7 +282,10 @@ func (x *h1Exchange) leave(reusable bool) {
 		c.in.Reset(nil)
 		readers.Put(c.in)
 		c.in = nil
-		c.wire.unuse() // nobody else has it
+		// Whoever is let in for it must find it idle, or room for another.
+		user, room := c.wire.user, c.transport.room
+		c.wire.used = false
 		c.transport.push(c)
+		room.give(user)
 	}
 }

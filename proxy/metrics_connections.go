@@ -17,9 +17,9 @@ func (m *Metrics) connections(ts *transports) {
 }
 
 // ClientConnections shows the connections of clients: those that have a request or a
-// stream, those that have none, and how many of these had to give way so far. It is
-// called once.
-func (m *Metrics) ClientConnections(counts func() (active, idle int), evicted func() int64) {
+// stream, those that have none, and how many were closed so far because there were
+// too many. It is called once.
+func (m *Metrics) ClientConnections(counts func() (active, idle int), closed func() int64) {
 	gauge := func(state string, value func() int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gatehouse_client_connections", ConstLabels: prometheus.Labels{"state": state},
@@ -30,8 +30,8 @@ func (m *Metrics) ClientConnections(counts func() (active, idle int), evicted fu
 		gauge("active", func() int { n, _ := counts(); return n }),
 		gauge("idle", func() int { _, n := counts(); return n }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "gatehouse_client_connections_evicted_total", Help: "Idle connections of clients that were closed for others.",
-		}, func() float64 { return float64(evicted()) }))
+			Name: "gatehouse_client_connections_closed_total", Help: "Connections of clients that were closed because there were too many.",
+		}, func() float64 { return float64(closed()) }))
 }
 
 // Describe is a prometheus.Collector's.

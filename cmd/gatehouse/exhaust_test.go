@@ -55,10 +55,12 @@ var attacks = []attack{
 	{name: "all places, in handshakes", run: (*bed).stay, outcomes: []string{"closed", "still open"}, tls: true, scarce: true, many: 300, manyLong: 300},
 	{name: "all places, uploads", run: (*bed).slowUploads, outcomes: []string{"still open", "503", "closed"}, scarce: true, many: 300, manyLong: 300},
 	{name: "all places, websockets", run: (*bed).websockets, outcomes: []string{"101", "503", "closed"}, scarce: true, many: 300, manyLong: 300},
+	{name: "all places, never idle for long", run: (*bed).refresh, outcomes: []string{"200", "503", "closed", "still open"}, scarce: true, many: 90, manyLong: 90},
+	{name: "all places, three addresses", run: (*bed).together, outcomes: []string{"still open", "503", "closed"}, scarce: true, many: 100, manyLong: 100},
 	{name: "all places, HTTP2 streams", run: (*bed).windowless, outcomes: []string{"still open", "503", "closed"}, tls: true, scarce: true},
 }
 
-// scarceFiles leave 118 connections for clients, and as many for upstreams.
+// scarceFiles leave 102 connections for clients, and as many for upstreams.
 const scarceFiles = 300
 
 // TestExhaustion: what an attack takes is given back, and honest clients are

@@ -38,8 +38,10 @@ func (b *bed) each(ctx context.Context, attempt func(ctx context.Context)) {
 }
 
 // dial is a stranger's connection, closed when the attempt is over.
-func (b *bed) dial(c *tally, use func(net.Conn)) {
-	conn, err := b.stranger()
+func (b *bed) dial(c *tally, use func(net.Conn)) { b.dialFrom(0, 66, c, use) }
+
+func (b *bed) dialFrom(x, y byte, c *tally, use func(net.Conn)) {
+	conn, err := b.from(x, y)
 	if err != nil {
 		c.add("no connection")
 		return
@@ -98,11 +100,14 @@ func (b *bed) slowHandshakes(ctx context.Context, c *tally) {
 
 func (b *bed) slowUploads(ctx context.Context, c *tally) {
 	b.each(ctx, func(ctx context.Context) {
-		b.dial(c, func(conn net.Conn) {
-			fmt.Fprintf(conn, "POST /upload HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Length: 1000000\r\n\r\n", b.address, b.token)
-			c.add(drip(ctx, conn))
-		})
+		b.dial(c, func(conn net.Conn) { c.add(b.upload(ctx, conn)) })
 	})
+}
+
+// upload sends a body that does not end while the attack lasts.
+func (b *bed) upload(ctx context.Context, conn net.Conn) string {
+	fmt.Fprintf(conn, "POST /upload HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Length: 1000000\r\n\r\n", b.address, b.token)
+	return drip(ctx, conn)
 }
 
 func (b *bed) slowLogins(ctx context.Context, c *tally) {
@@ -206,6 +211,73 @@ func (b *bed) stay(ctx context.Context, c *tally) {
 		})
 	}
 	open.Wait()
+}
+
+// refresh has uploads, and connections that are idle for less than a moment, beside
+// other clients with one idle connection each.
+func (b *bed) refresh(ctx context.Context, c *tally) {
+	var all sync.WaitGroup
+	for i := range b.many {
+		all.Go(func() {
+			for again := true; again; again = ctx.Err() == nil {
+				switch {
+				case i%3 == 0:
+					b.dial(c, func(conn net.Conn) { c.add(b.upload(ctx, conn)) })
+				case i%3 == 1:
+					b.dial(c, func(conn net.Conn) { b.nowAndThen(ctx, conn, c, 300*time.Millisecond) })
+				default:
+					b.dialFrom(1, byte(i), c, func(conn net.Conn) { b.nowAndThen(ctx, conn, c, time.Minute) })
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// nowAndThen asks for something, every so often.
+func (b *bed) nowAndThen(ctx context.Context, conn net.Conn, c *tally, pause time.Duration) {
+	r := bufio.NewReader(conn)
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })()
+	for {
+		fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", b.address, b.token)
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			c.add("closed")
+			return
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		c.add(fmt.Sprint(res.StatusCode))
+		conn.SetReadDeadline(time.Now().Add(pause))
+		if _, err := r.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.add("closed")
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		conn.SetReadDeadline(time.Time{})
+	}
+}
+
+// together three addresses upload, and a fourth has what is left.
+func (b *bed) together(ctx context.Context, c *tally) {
+	var all sync.WaitGroup
+	for i := range b.many {
+		all.Go(func() {
+			for again := true; again; again = ctx.Err() == nil {
+				host := byte(66 + i%4)
+				b.dialFrom(0, host, c, func(conn net.Conn) {
+					if host < 69 {
+						c.add(b.upload(ctx, conn))
+						return
+					}
+					defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })()
+					_, _ = conn.Read(make([]byte, 1))
+				})
+			}
+		})
+	}
+	all.Wait()
 }
 
 // headerFlood sends more lines, and longer ones, than a head may have.

@@ -308,7 +308,10 @@ func (c *tally) String() string {
 }
 
 // stranger connects from another address than honest clients.
-func (b *bed) stranger() (net.Conn, error) {
-	d := net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 66)}}
+func (b *bed) stranger() (net.Conn, error) { return b.from(0, 66) }
+
+// from connects from 127.0.x.y.
+func (b *bed) from(x, y byte) (net.Conn, error) {
+	d := net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, x, y)}}
 	return d.Dial("tcp", b.address)
 }

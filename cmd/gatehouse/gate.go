@@ -19,88 +19,79 @@ import (
 //
 // # Why
 //
-// Nobody is to keep others out by holding connections. Where no place is left,
-// somebody's connection without a request gives way to who comes: of the client
-// with most of them that which is without for longest. A request is never cut
-// short. So that requests cannot take every place, [proxy.Share] bounds those of
-// one client. A request costs two short locks for all this.
+// Nobody is to keep others out by holding connections, and nobody is to lose what
+// he has asked for. So where no place is left:
+//
+//   - A client that has fewer connections takes the place of one that has more, of
+//     which the connection goes that has been without a request for longest.
+//   - Clients that have as many as he would have keep theirs for graceTime; so does
+//     he himself. Meanwhile he waits, beside the listener: those behind him may
+//     find a place.
+//   - A request is not cut short. So that requests cannot take every place,
+//     [proxy.Share] bounds those of one client. An answer of which the system has
+//     something left is as good as a request, within the same bounds.
+//
+// A request costs two short locks for all this.
 type gate struct {
-	crowded atomic.Int32            // connections whose requests are refused
-	evicted atomic.Int64            // connections that had to give way, ever
-	full    func(client netip.Addr) // called after each of them, whose it was
-	grace   time.Duration           // graceTime, unless a test is in a hurry
+	refusing atomic.Int32            // connections that are not as they should be
+	closed   atomic.Int64            // connections that had to give way, ever
+	full     func(client netip.Addr) // called for each of them, whose it was
+	gateTimes
 
 	mu         sync.Mutex
-	changed    sync.Cond
 	max        int
 	open, busy int // connections, and those with a request
-	closed     bool
+	shut       bool
 	trusted    []netip.Prefix // proxies, behind which there are many clients
 	crowds     map[netip.Prefix]*crowd
 	idlers     idlers
+	draining   map[*watched]bool // without a request, but with an answer on its way
+	swept      time.Time
+	waiting    int // beside the listener
+	waitingOf  map[netip.Prefix]int
 }
+
+// gateTimes are constants but for tests.
+type gateTimes struct {
+	grace time.Duration // what a connection has for its request before it may have to give way to equals
+	fresh time.Duration // what net/http may need to hand over the end of an answer
+	drain time.Duration // what an answer has to leave the system
+}
+
+var usualTimes = gateTimes{grace: time.Second, fresh: 100 * time.Millisecond, drain: 10 * time.Second}
 
 const (
-	// graceTime is what a connection has for its request before it may have to give
-	// way: clients that all come at once wait for each other, as a person waits.
-	graceTime = time.Second
-	// Who has more than so many without a request, and more than this part of the
-	// places, gets no grace. A browser opens six.
-	graceMost = 8
-	gracePart = 8
+	// waitingMost connections may wait for a place, each for waitingTime, and look
+	// for one every waitingTick.
+	waitingMost = 32
+	waitingTime = 10 * time.Second
+	waitingTick = 20 * time.Millisecond
 )
 
-// A crowd is the connections of one client, as authn.Network says.
-type crowd struct {
-	prefix         netip.Prefix
-	open, busy     int
-	oldest, newest *watched // of those without a request, by since
-	place          int      // in idlers
-}
+// standing says what becomes of a connection's requests.
+type standing = int32
 
-func (n *crowd) idle() int { return n.open - n.busy }
-
-// idlers is a heap, the client with most connections without a request first.
-type idlers []*crowd
-
-func (h idlers) Len() int { return len(h) }
-func (h idlers) Less(i, j int) bool {
-	if a, b := h[i].idle(), h[j].idle(); a != b || a == 0 {
-		return a > b
-	}
-	return h[i].oldest.since.Before(h[j].oldest.since)
-}
-func (h idlers) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
-}
-
-func (h *idlers) Push(x any) {
-	n := x.(*crowd)
-	n.place = len(*h)
-	*h = append(*h, n)
-}
-
-func (h *idlers) Pop() any {
-	last := len(*h) - 1
-	n := (*h)[last]
-	(*h)[last], *h = nil, (*h)[:last]
-	return n
-}
+const (
+	served  standing = iota
+	crowded          // they are refused
+	evicted          // it is closed
+)
 
 // A watched connection has a place until it is closed, or has to give way. It
 // keeps *net.TCPConn's CloseWrite.
 type watched struct {
 	*net.TCPConn
-	gate    *gate
-	client  netip.Addr
-	crowded atomic.Bool // its requests are refused
+	gate     *gate
+	client   netip.Addr
+	standing atomic.Int32
 
 	// gate.mu guards the rest.
-	crowd        *crowd    // nil: it has no place
-	busy         bool      // with a request
+	crowd        *crowd // nil: it has no place
+	closed       bool   // by us or by net/http
+	busy         bool   // with a request
+	draining     bool
 	since        time.Time // when it was last without
-	older, newer *watched  // in the crowd's list
+	older, newer *watched  // in the crowd's list, unless it is busy or draining
 }
 
 // watch is a connection that is to enter.
@@ -136,56 +127,49 @@ func (g *gate) limit(n int, trusted []netip.Prefix) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.max, g.trusted = n, trusted
-	g.changed.Broadcast()
 }
 
-func (g *gate) shut() {
+// close lets nobody in any more.
+func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.closed = true
-	g.changed.Broadcast()
+	g.shut = true
 }
 
-// enter gives c a place, and waits for one if it must. It is false once the gate
-// is shut.
+// enter gives c a place, and reports whether there was one.
 func (g *gate) enter(c *watched) bool {
-	for {
-		gone, ok := g.tryEnter(c)
-		if gone == nil {
-			return ok
-		}
-		g.evicted.Add(1)
-		_ = gone.TCPConn.Close()
-		g.full(gone.client)
+	gone, ok := g.tryEnter(c)
+	for _, gone := range gone {
+		g.turnAway(gone)
 	}
+	return ok
 }
 
-// tryEnter is enter, or the connection that has given up its place and must be
-// closed first.
-func (g *gate) tryEnter(c *watched) (gone *watched, ok bool) {
+// turnAway closes a connection for want of places.
+func (g *gate) turnAway(c *watched) {
+	g.closed.Add(1)
+	_ = c.TCPConn.Close()
+	g.full(c.client)
+}
+
+// tryEnter is enter, but for closing those that are gone.
+func (g *gate) tryEnter(c *watched) (gone []*watched, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var timer *time.Timer
-	for !g.closed && g.max > 0 && g.open >= g.max {
-		gone, wait := g.spare(time.Now())
-		switch {
-		case gone != nil:
-			g.remove(gone)
-			return gone, false
-		case wait > 0 && timer == nil:
-			timer = time.AfterFunc(wait, g.wake)
-			defer timer.Stop()
-		case wait > 0:
-			timer.Reset(wait)
-		}
-		g.changed.Wait()
-	}
-	if g.closed {
-		return nil, false
-	}
 	key := authn.Network(c.client)
 	n := g.crowds[key]
-	if n == nil {
+	for g.max > 0 && g.open >= g.max {
+		victim := g.spare(n, time.Now())
+		if victim == nil {
+			return gone, false
+		}
+		g.remove(victim)
+		gone = append(gone, victim)
+	}
+	if g.shut {
+		return gone, false
+	}
+	if n = g.crowds[key]; n == nil { // perhaps again
 		if g.crowds == nil {
 			g.crowds = map[netip.Prefix]*crowd{}
 		}
@@ -195,38 +179,119 @@ func (g *gate) tryEnter(c *watched) (gone *watched, ok bool) {
 	}
 	g.open++
 	n.open++
-	c.crowd = n
+	c.crowd, c.since = n, time.Now()
 	g.append(c)
-	return nil, true
+	return gone, true
 }
 
-// spare is the connection that may give way now, or how long it will take until
-// there is one; 0 for not before something changes.
-func (g *gate) spare(now time.Time) (*watched, time.Duration) {
-	if len(g.idlers) == 0 || g.idlers[0].oldest == nil {
-		return nil, 0
+// spare is the connection that has to give way to one of own, which is nil for a
+// client that has none, or nil if none has. The caller holds mu, as for all below
+// that do not say otherwise.
+func (g *gate) spare(own *crowd, now time.Time) *watched {
+	g.sweep(now)
+	mine := 0
+	if own != nil {
+		mine = own.open
 	}
-	most := g.idlers[0]
-	wait := most.oldest.since.Add(g.grace).Sub(now)
-	if wait <= 0 || most.idle() > max(graceMost, g.max/gracePart) {
-		return most.oldest, 0
+	for len(g.idlers) > 0 && g.idlers[0].oldest != nil {
+		most := g.idlers[0]
+		victim := most.oldest
+		switch over := func(c *watched) bool { return now.Sub(c.since) >= g.grace }; {
+		case most.open > mine+1:
+		case most.open == mine+1 && over(victim):
+		case own != nil && own.oldest != nil && over(own.oldest):
+			victim = own.oldest
+		default:
+			return nil
+		}
+		if !g.answering(victim, now) || !g.mayDrain(victim, 0) {
+			return victim
+		}
+		g.unlink(victim)
+		g.drains(victim, true)
+		heap.Fix(&g.idlers, victim.crowd.place)
 	}
-	return nil, wait
+	return nil
 }
 
-func (g *gate) wake() {
+// mayDrain reports whether c, for an answer that is on its way, is as good as one
+// with a request, of which its client and all have so many less.
+func (g *gate) mayDrain(c *watched, less int) bool {
+	n := c.crowd
+	return proxy.Share(n.busy+n.draining-less, g.busy+len(g.draining)-less, g.max) || g.trusts(c)
+}
+
+// answering reports whether some of an answer may still be on its way.
+func (g *gate) answering(c *watched, now time.Time) bool {
+	age := now.Sub(c.since)
+	return age < g.fresh || age < g.drain && unsent(c.TCPConn) > 0
+}
+
+// sweep makes idle what has drained.
+func (g *gate) sweep(now time.Time) {
+	if now.Sub(g.swept) < waitingTick {
+		return
+	}
+	g.swept = now
+	for c := range g.draining {
+		if g.answering(c, now) && g.mayDrain(c, 1) {
+			continue
+		}
+		g.drains(c, false)
+		// It has been without a request for longer than most, and is the next to go.
+		n := c.crowd
+		if c.newer = n.oldest; c.newer != nil {
+			c.newer.older = c
+		} else {
+			n.newest = c
+		}
+		n.oldest = c
+		heap.Fix(&g.idlers, n.place)
+	}
+}
+
+// wait counts c among those that wait for a place, unless there are too many. It
+// may be called without mu, as may all below up to counts.
+func (g *gate) wait(c *watched) bool {
+	key := authn.Network(c.client)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.changed.Broadcast()
+	if g.waiting >= waitingMost || !proxy.Share(g.waitingOf[key], g.waiting, waitingMost) && !g.trusts(c) {
+		return false
+	}
+	if g.waitingOf == nil {
+		g.waitingOf = map[netip.Prefix]int{}
+	}
+	g.waiting++
+	g.waitingOf[key]++
+	return true
+}
+
+// waited ends what wait has begun.
+func (g *gate) waited(c *watched) {
+	key := authn.Network(c.client)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting--
+	if g.waitingOf[key]--; g.waitingOf[key] == 0 {
+		delete(g.waitingOf, key)
+	}
+}
+
+// patient reports whether c is of those that the listener waits for.
+func (g *gate) patient(c *watched) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.trusts(c) && !g.shut
 }
 
 func (g *gate) leave(c *watched) {
-	g.calm(c)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.stand(c, served)
+	c.closed = true
 	if c.crowd != nil {
 		g.remove(c)
-		g.changed.Signal()
 	}
 }
 
@@ -240,6 +305,45 @@ func (g *gate) changes(c *watched, state http.ConnState) {
 	}
 }
 
+// begin notes that c has a request, or several over HTTP/2, and returns what becomes
+// of them. If they are refused, c goes on counting as idle.
+func (g *gate) begin(c *watched) standing {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case c.closed: // TLS tells of it once, and net/http may not know yet
+	case c.crowd == nil:
+		g.stand(c, evicted)
+	case c.busy:
+	case !g.allows(c):
+		g.stand(c, crowded)
+	default:
+		g.stand(c, served)
+		if c.draining {
+			g.drains(c, false)
+		} else {
+			g.unlink(c)
+		}
+		g.take(c)
+	}
+	return c.standing.Load()
+}
+
+// end notes that c has none.
+func (g *gate) end(c *watched) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.crowd == nil {
+		return
+	}
+	g.stand(c, served)
+	if c.busy {
+		g.release(c)
+		c.since = time.Now()
+		g.append(c)
+	}
+}
+
 // counts are the connections that have a request and that have none.
 func (g *gate) counts() (busy, idle int) {
 	g.mu.Lock()
@@ -247,94 +351,21 @@ func (g *gate) counts() (busy, idle int) {
 	return g.busy, g.open - g.busy
 }
 
-// begin notes that c has a request, or several over HTTP/2. If it is to be
-// refused, c goes on counting as idle.
-func (g *gate) begin(c *watched) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	n := c.crowd
-	switch {
-	case c.busy:
-		return
-	case n == nil, g.max > 0 && !proxy.Share(n.busy, g.busy, g.max) && !slices.ContainsFunc(g.trusted, func(p netip.Prefix) bool { return p.Contains(c.client) }):
-		if !c.crowded.Swap(true) {
-			g.crowded.Add(1)
-		}
-		return
-	}
-	g.calm(c)
-	g.unlink(c)
-	c.busy = true
-	g.busy++
-	n.busy++
-	heap.Fix(&g.idlers, n.place)
+// allows reports whether one more connection of c's client may be busy. The caller
+// holds mu, as for all below.
+func (g *gate) allows(c *watched) bool {
+	return g.max == 0 || proxy.Share(c.crowd.busy, g.busy, g.max) || g.trusts(c)
 }
 
-// end notes that c has none.
-func (g *gate) end(c *watched) {
-	g.calm(c)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !c.busy {
-		return
-	}
-	c.busy = false
-	g.busy--
-	c.crowd.busy--
-	g.append(c)
-	g.changed.Signal()
+func (g *gate) trusts(c *watched) bool {
+	return slices.ContainsFunc(g.trusted, func(p netip.Prefix) bool { return p.Contains(c.client) })
 }
 
-func (g *gate) calm(c *watched) {
-	if c.crowded.Swap(false) {
-		g.crowded.Add(-1)
+func (g *gate) stand(c *watched, s standing) {
+	switch before := c.standing.Swap(s); {
+	case before == served && s != served:
+		g.refusing.Add(1)
+	case before != served && s == served:
+		g.refusing.Add(-1)
 	}
-}
-
-// append makes c the newest of the idle ones. The caller holds mu, as for all below.
-func (g *gate) append(c *watched) {
-	n := c.crowd
-	c.since = time.Now()
-	if c.older = n.newest; c.older != nil {
-		c.older.newer = c
-	} else {
-		n.oldest = c
-	}
-	n.newest = c
-	heap.Fix(&g.idlers, n.place)
-}
-
-func (g *gate) unlink(c *watched) {
-	n := c.crowd
-	if c.older != nil {
-		c.older.newer = c.newer
-	} else {
-		n.oldest = c.newer
-	}
-	if c.newer != nil {
-		c.newer.older = c.older
-	} else {
-		n.newest = c.older
-	}
-	c.older, c.newer = nil, nil
-}
-
-// remove takes the place of c.
-func (g *gate) remove(c *watched) {
-	n := c.crowd
-	if c.busy {
-		c.busy = false
-		g.busy--
-		n.busy--
-	} else {
-		g.unlink(c)
-	}
-	c.crowd = nil
-	g.open--
-	if n.open--; n.open == 0 {
-		heap.Remove(&g.idlers, n.place)
-		delete(g.crowds, n.prefix)
-		return
-	}
-	heap.Fix(&g.idlers, n.place)
 }

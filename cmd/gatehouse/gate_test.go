@@ -39,15 +39,28 @@ func (g *simpleGate) count(want func(*simpleConn) bool) (n int) {
 	return n
 }
 
-// victim is who gives way to the next: nil for nobody.
-func (g *simpleGate) victim() (victim *simpleConn) {
+// victim is who gives way to the next of client: nil for nobody.
+func (g *simpleGate) victim(client netip.Prefix) (victim *simpleConn) {
+	open := func(client netip.Prefix) int {
+		return g.count(func(c *simpleConn) bool { return c.client == client })
+	}
 	most := 0
+	var own *simpleConn
 	for _, c := range g.open {
-		if n := g.count(func(o *simpleConn) bool { return !o.busy && o.client == c.client }); !c.busy && n > most {
+		if c.busy {
+			continue
+		}
+		if n := open(c.client); n > most {
 			victim, most = c, n
 		}
+		if c.client == client && own == nil {
+			own = c
+		}
 	}
-	return victim
+	if mine := open(client); most > mine {
+		return victim
+	}
+	return own
 }
 
 func (g *simpleGate) last(c *simpleConn) {
@@ -61,33 +74,29 @@ func TestGate(t *testing.T) {
 		simple := &simpleGate{max: 1 + rnd.IntN(20)}
 		var gone []netip.Addr
 		g := &gate{full: func(client netip.Addr) { gone = append(gone, client) }}
-		g.changed.L = &g.mu
 		trusted := netip.MustParseAddr("2001:db8::7")
 		g.limit(simple.max, []netip.Prefix{netip.PrefixFrom(trusted, 128)})
 		clients := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8:1::1"), trusted}
 		for step := range 500 {
 			at := func(what string) string { return fmt.Sprintf("seed %d, step %d: %s", seed, step, what) }
 			if rnd.IntN(3) == 0 || len(simple.open) == 0 {
-				victim := simple.victim()
-				if len(simple.open) < simple.max {
-					victim = nil
-				} else if victim == nil {
-					continue // it would wait
-				}
 				c := &simpleConn{watched: &watched{TCPConn: &net.TCPConn{}, gate: g, client: clients[rnd.IntN(len(clients))]}}
 				c.client = authn.Network(c.watched.client)
+				full := len(simple.open) == simple.max
+				victim := simple.victim(c.client)
 				gone = nil
-				if !g.enter(c.watched) {
-					t.Fatal(at("not let in"))
+				if got, want := g.enter(c.watched), !full || victim != nil; got != want {
+					t.Fatal(at(fmt.Sprintf("let in: %v, want %v", got, want)))
+				} else if !got {
+					continue
 				}
-				if victim != nil {
+				if full {
 					simple.open = slices.DeleteFunc(simple.open, func(o *simpleConn) bool { return o == victim })
 					if len(gone) != 1 || gone[0] != victim.watched.client || victim.crowd != nil {
 						t.Fatal(at("another one gave way"))
 					}
-					g.begin(victim.watched) // its request has come too late
-					if !victim.watched.crowded.Load() {
-						t.Fatal(at("a request without a place is not refused"))
+					if g.begin(victim.watched) != evicted { // its request has come too late
+						t.Fatal(at("a request without a place is served"))
 					}
 					_ = victim.watched.Close()
 				} else if gone != nil {
@@ -100,6 +109,7 @@ func TestGate(t *testing.T) {
 			switch rnd.IntN(4) {
 			case 0:
 				_ = c.watched.Close()
+				c.crowded = false
 				simple.open = slices.DeleteFunc(simple.open, func(o *simpleConn) bool { return o == c })
 			case 1:
 				g.end(c.watched)
@@ -116,19 +126,19 @@ func TestGate(t *testing.T) {
 				}
 				g.begin(c.watched)
 			}
-			crowded := simple.count(func(o *simpleConn) bool { return o.crowded })
+			refused := simple.count(func(o *simpleConn) bool { return o.crowded })
 			busy, idle := g.counts()
-			if c.watched.crowded.Load() != c.crowded && c.watched.crowd != nil || int(g.crowded.Load()) != crowded ||
+			if (c.watched.standing.Load() == crowded) != c.crowded || int(g.refusing.Load()) != refused ||
 				busy != simple.count(func(o *simpleConn) bool { return o.busy }) || busy+idle != len(simple.open) {
-				t.Fatal(at(fmt.Sprintf("%d busy, %d idle, %d crowded, want %+v", busy, idle, g.crowded.Load(), simple.open)))
+				t.Fatal(at(fmt.Sprintf("%d busy, %d idle, %d crowded, want %+v", busy, idle, g.refusing.Load(), simple.open)))
 			}
 		}
 		for _, c := range simple.open {
 			_ = c.watched.Close()
 			_ = c.watched.Close()
 		}
-		if busy, idle := g.counts(); busy != 0 || idle != 0 || len(g.crowds) != 0 || len(g.idlers) != 0 || g.crowded.Load() != 0 {
-			t.Fatalf("seed %d: something is left: %d busy, %d idle, %d clients, %d in the heap, %d crowded", seed, busy, idle, len(g.crowds), len(g.idlers), g.crowded.Load())
+		if busy, idle := g.counts(); busy != 0 || idle != 0 || len(g.crowds) != 0 || len(g.idlers) != 0 || g.refusing.Load() != 0 {
+			t.Fatalf("seed %d: something is left: %d busy, %d idle, %d clients, %d in the heap, %d crowded", seed, busy, idle, len(g.crowds), len(g.idlers), g.refusing.Load())
 		}
 	}
 }
@@ -155,9 +165,9 @@ func TestIdleGiveWay(t *testing.T) {
 				}
 			}
 			open := func(n int) {
-				await(t, 10*time.Second, fmt.Sprint(n, " open connections"), func() bool {
+				await(t, 10*time.Second, fmt.Sprint(n, " idle connections"), func() bool {
 					busy, idle := f.gate.counts()
-					return busy+idle == n
+					return busy == 0 && idle == n
 				})
 			}
 			honest := dialFrom(t, f, 5)
@@ -174,6 +184,7 @@ func TestIdleGiveWay(t *testing.T) {
 				greedy = append(greedy, c)
 				open(1 + len(greedy))
 			}
+			time.Sleep(2 * usualTimes.fresh)
 			for n := range 5 {
 				ask(dialFrom(t, f, 9))
 				for i, c := range greedy {
@@ -284,41 +295,156 @@ func TestShareOfConnections(t *testing.T) {
 	}
 }
 
-// Who has just come gets a moment for the request, unless there are many of him.
+// Who has just come keeps his place for a moment, against all who have as many.
 func TestGrace(t *testing.T) {
-	g := &gate{grace: time.Hour, full: func(netip.Addr) {}}
-	g.changed.L = &g.mu
+	g := &gate{gateTimes: gateTimes{grace: time.Hour}, full: func(netip.Addr) {}}
 	g.limit(100, nil)
-	enter := func(host byte) {
-		g.enter(&watched{TCPConn: &net.TCPConn{}, gate: g, client: netip.AddrFrom4([4]byte{192, 0, 2, host})})
+	from := func(host byte) *watched {
+		return &watched{TCPConn: &net.TCPConn{}, gate: g, client: netip.AddrFrom4([4]byte{192, 0, 2, host})}
 	}
-	for host := range byte(87) {
-		enter(host)
+	for host := range byte(98) {
+		g.enter(from(host))
 	}
-	for range 12 {
-		enter(100)
+	two := []*watched{from(100), from(100)}
+	g.enter(two[0])
+	g.enter(two[1])
+	for _, c := range []struct {
+		host  byte
+		later time.Duration
+		want  int // the host who gives way; -1: none
+	}{
+		{101, 0, 100},         // who has none takes from who has two
+		{7, 0, -1},            // who has one does not
+		{7, time.Hour, 100},   // but after a while
+		{100, 0, -1},          // nor he himself
+		{100, time.Hour, 100}, // but what is his own
+	} {
+		g.mu.Lock()
+		victim := g.spare(g.crowds[authn.Network(from(c.host).client)], time.Now().Add(c.later))
+		g.mu.Unlock()
+		got := -1
+		if victim != nil {
+			got = int(victim.client.As4()[3])
+		}
+		if got != c.want {
+			t.Errorf("for %d, %s later, %d gives way, want %d", c.host, c.later, got, c.want)
+		}
 	}
-	now := time.Now()
-	if c, wait := g.spare(now); c != nil || wait <= 0 {
-		t.Errorf("with 12 of 100 places %v gives way, after %v, want nobody before his time is over", c, wait)
+	g.begin(two[0])
+	g.begin(two[1])
+	if g.enter(from(101)) {
+		t.Error("somebody gives way to an equal at once")
 	}
-	if c, _ := g.spare(now.Add(time.Hour)); c == nil || c.client.As4()[3] != 100 {
-		t.Errorf("%v gives way then, want one of those with most", c)
+	g.grace = 0
+	if !g.enter(from(101)) || g.enter(from(100)) {
+		t.Error("want him let in who has none, and not him who has two that are busy")
 	}
-	enter(100)
-	if c, _ := g.spare(now); c == nil || c.client.As4()[3] != 100 {
-		t.Errorf("with 13 of 100 places %v gives way, want the first of them at once", c)
+}
+
+// An answer of which the system has something left is not cut off for others, who
+// find another connection.
+func TestAnswersAreNotCutForOthers(t *testing.T) {
+	const size = 300 << 10 // more than a client takes in that does not read
+	f := startFront(t, config.Limits{Connections: 2}, nil, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/large" {
+			return
+		}
+		conn := watchedBelow(r.Context().Value(patienceKey{}).(*patience).conn)
+		_ = conn.SetWriteBuffer(size) // so that the handler can return
+		w.Header().Set("Content-Length", fmt.Sprint(size))
+		_, _ = w.Write(make([]byte, size))
+	})
+	slow := dialFrom(t, f, 5)
+	const request = "GET /large HTTP/1.1\r\nHost: a\r\n\r\n"
+	fmt.Fprint(slow, request)
+	await(t, 10*time.Second, "the answer to be the system's", func() bool {
+		busy, idle := f.gate.counts()
+		f.gate.mu.Lock()
+		defer f.gate.mu.Unlock()
+		return busy == 0 && idle == 1 && unsent(f.gate.idlers[0].oldest.TCPConn) > 0
+	})
+	idle := dialFrom(t, f, 6)
+	for _, host := range []byte{9, 10} {
+		if status, _, err := dialFrom(t, f, host).ask(simpleRequest); status != http.StatusOK {
+			t.Fatalf("another client: %d, %v, want 200", status, err)
+		}
 	}
-	enter(101) // waits for nobody
-	if busy, idle := g.counts(); busy+idle != 100 || g.evicted.Load() != 1 {
-		t.Errorf("%d open, %d gave way, want 100 and 1", busy+idle, g.evicted.Load())
+	if _, err := idle.r.ReadByte(); err != io.EOF {
+		t.Errorf("the connection without a request: %v, want it closed", err)
+	}
+	fmt.Fprint(slow, request) // which would have a closed connection reset
+	for range 2 {
+		res, err := http.ReadResponse(slow.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(res.Body); len(body) != size || err != nil {
+			t.Fatalf("%d bytes, %v, want %d", len(body), err, size)
+		}
+	}
+}
+
+// heldRefusals refuses slowly.
+type heldRefusals struct {
+	frontHandler
+	arrived, leave chan struct{}
+}
+
+func (h heldRefusals) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	h.arrived <- struct{}{}
+	<-h.leave
+	h.frontHandler.Refuse(w, r, err)
+}
+
+// What one request of a connection was refused is granted to the next, once there
+// is room for it.
+func TestRefusedOverHTTP2(t *testing.T) {
+	arrived, leave := make(chan struct{}), make(chan struct{})
+	f := startFront(t, config.Limits{Connections: 2}, pairConfig(t), func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/wait" {
+			arrived <- struct{}{}
+			<-leave
+		}
+	})
+	held := heldRefusals{f.handler, make(chan struct{}), make(chan struct{})}
+	f.handler = held
+	client := func() *http.Client {
+		return &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	}
+	ask := func(client *http.Client, path string) int {
+		res, err := client.Get("https://" + f.listener.Addr().String() + path)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	one, other := client(), client()
+	defer one.CloseIdleConnections()
+	defer other.CloseIdleConnections()
+	answered := make(chan int)
+	go func() { answered <- ask(one, "/wait") }()
+	<-arrived
+	go func() { answered <- ask(other, "/") }()
+	<-held.arrived
+	close(leave)
+	if status := <-answered; status != http.StatusOK {
+		t.Errorf("who came first got %d", status)
+	}
+	await(t, 10*time.Second, "its request to be over", func() bool { busy, _ := f.gate.counts(); return busy == 0 })
+	if status := ask(other, "/"); status != http.StatusOK {
+		t.Errorf("with room again: %d, want 200", status)
+	}
+	close(held.leave)
+	if status := <-answered; status != http.StatusServiceUnavailable {
+		t.Errorf("who was refused got %d", status)
 	}
 }
 
 // BenchmarkGate is what a request costs here.
 func BenchmarkGate(b *testing.B) {
 	g := &gate{}
-	g.changed.L = &g.mu
 	g.limit(1<<20, nil)
 	for i := range 10000 { // other clients
 		g.enter(&watched{TCPConn: &net.TCPConn{}, gate: g, client: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})})

@@ -5,11 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -99,8 +97,7 @@ func newFront(l *net.TCPListener, handler frontHandler, guard *proxy.Guard) *fro
 	f.base, f.cut = context.WithCancel(context.Background())
 	f.arriving, f.stop = context.WithCancel(context.Background())
 	f.onIdle = sync.OnceFunc(func() { close(f.idle) })
-	f.gate.changed.L = &f.gate.mu
-	f.gate.full, f.gate.grace = f.tellFull(), graceTime
+	f.gate.full, f.gate.gateTimes = f.tellFull(), usualTimes
 	return f
 }
 
@@ -177,91 +174,6 @@ func (f *front) forget() {
 	f.servers = slices.DeleteFunc(f.servers, func(s *limited) bool { return s.ended && s.open == 0 })
 }
 
-// run accepts connections until drain or close.
-func (f *front) run() error {
-	var pause time.Duration
-	var handshakes sync.WaitGroup
-	defer handshakes.Wait()
-	for {
-		tcp, err := f.listener.AcceptTCP()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			// Out of file descriptors, most likely. It passes.
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			f.log.Warn("cannot accept connections", "error", err, "retry_in", pause)
-			select {
-			case <-time.After(pause):
-			case <-f.closing:
-				return nil
-			}
-			continue
-		}
-		pause = 0
-		f.giveUpOnSilent(tcp)
-		conn := f.gate.watch(tcp)
-		if !f.gate.enter(conn) {
-			_ = tcp.Close()
-			return nil
-		}
-		if c := f.tls.Load(); c != nil {
-			handshakes.Go(func() { f.handshake(tls.Server(conn, c)) })
-		} else {
-			f.give(conn)
-		}
-	}
-}
-
-// tellFull is gate.full: it warns once a minute.
-func (f *front) tellFull() func(netip.Addr) {
-	var told time.Time
-	return func(client netip.Addr) {
-		if now := time.Now(); now.Sub(told) > time.Minute {
-			told = now
-			f.log.Warn("no connection is left: idle ones give way", "client", client.String(), "closed", f.gate.evicted.Load())
-		}
-	}
-}
-
-// give hands a connection to the server in use.
-func (f *front) give(conn net.Conn) {
-	select {
-	case f.accepted <- conn:
-	case <-f.closing:
-		_ = conn.Close()
-	}
-}
-
-// handshake is done here and not by the server because the guard's place is
-// between TLS and HTTP/1, and only then is it known which HTTP it will be.
-func (f *front) handshake(conn *tls.Conn) {
-	f.mu.Lock()
-	timeout := f.limits.header
-	f.mu.Unlock()
-	ctx := f.arriving
-	if timeout > 0 {
-		limited, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
-		ctx = limited
-	}
-	err := conn.HandshakeContext(ctx)
-	if err == nil {
-		f.give(conn)
-		return
-	}
-	f.log.Debug("TLS handshake failed", "client", conn.RemoteAddr().String(), "error", err)
-	var record tls.RecordHeaderError
-	if errors.As(err, &record) && record.Conn != nil && plainHTTP[string(record.RecordHeader[:])] {
-		_ = record.Conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
-	}
-	_ = conn.Close()
-}
-
-// plainHTTP is how a request begins where a TLS record should.
-var plainHTTP = map[string]bool{"GET /": true, "HEAD ": true, "POST ": true, "PUT /": true, "OPTIO": true}
-
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.requests.Add(1)
 	defer func() {
@@ -277,9 +189,17 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *front) answer(w http.ResponseWriter, r *http.Request) {
-	if f.gate.crowded.Load() > 0 && watchedBelow(r.Context().Value(patienceKey{}).(*patience).conn).crowded.Load() {
-		f.handler.Refuse(w, r, authn.ErrBusy.Because(errCrowded).After(time.Second))
-		return
+	if f.gate.refusing.Load() > 0 {
+		conn := watchedBelow(r.Context().Value(patienceKey{}).(*patience).conn)
+		if conn.standing.Load() != served {
+			switch f.gate.begin(conn) { // others may have ended meanwhile
+			case crowded:
+				f.handler.Refuse(w, r, authn.ErrBusy.Because(errCrowded).After(time.Second))
+				return
+			case evicted: // nobody would read the answer
+				panic(http.ErrAbortHandler)
+			}
+		}
 	}
 	f.handler.ServeHTTP(w, r)
 }
@@ -341,7 +261,7 @@ func (f *front) stopAccepting() []*limited {
 		close(f.closing)
 		f.stop()
 		_ = f.listener.Close()
-		f.gate.shut()
+		f.gate.close()
 	}
 	return slices.Clone(f.servers)
 }

@@ -40,7 +40,7 @@ func startFront(t *testing.T, limits config.Limits, certificates *tls.Config, ha
 		await(t, 10*time.Second, "every place to be given back", func() bool {
 			f.gate.mu.Lock()
 			defer f.gate.mu.Unlock()
-			return f.gate.open == 0 && f.gate.busy == 0 && len(f.gate.crowds) == 0 && len(f.gate.idlers) == 0 && f.gate.crowded.Load() == 0
+			return f.gate.open == 0 && f.gate.busy == 0 && len(f.gate.crowds) == 0 && len(f.gate.idlers) == 0 && f.gate.refusing.Load() == 0
 		})
 	})
 	return f

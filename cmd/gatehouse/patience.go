@@ -101,8 +101,9 @@ func (f *front) losePatience(p *patience, answered bool) {
 	}
 }
 
-// spareFiles are for databases, log, listeners and the like.
-const spareFiles = 64
+// spareFiles are for databases, log, listeners and the like, and for connections that
+// wait for a place.
+const spareFiles = 64 + waitingMost
 
 // connections are how many may be open at once: of clients, limit (0: any number)
 // or half of what the open files allow (0: unknown), since each may want another

@@ -4,6 +4,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const tcpUserTimeout = 0x12 // linux/tcp.h
@@ -25,6 +27,16 @@ func (f *front) giveUpOnSilent(conn *net.TCPConn) {
 	_ = raw.Control(func(fd uintptr) {
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(min(patience, 24*time.Hour)/time.Millisecond))
 	})
+}
+
+// unsent is how many bytes the client has not acknowledged yet.
+func unsent(conn *net.TCPConn) (bytes int) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) { bytes, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	return bytes
 }
 
 // openFiles is how many files the process may have open.

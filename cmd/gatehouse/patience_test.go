@@ -185,9 +185,9 @@ func TestConnectionsAndFiles(t *testing.T) {
 	for _, c := range []struct{ limit, files, clients, upstreams int }{
 		{0, 0, 0, 0},
 		{100, 0, 100, 0},
-		{0, 1024, 480, 480},
-		{100, 1024, 100, 860},
-		{10000, 1024, 480, 480},
+		{0, 1024, 464, 464},
+		{100, 1024, 100, 828},
+		{10000, 1024, 464, 464},
 		{0, 32, 1, 1},
 	} {
 		if clients, upstreams := connections(c.limit, c.files); clients != c.clients || upstreams != c.upstreams {

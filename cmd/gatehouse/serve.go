@@ -116,7 +116,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	// Serve.
 	s.front = newFront(public, s.gateway, &proxy.Guard{Log: s.log.Logger, Metrics: s.metrics, Pace: pace})
 	defer s.front.close()
-	s.metrics.ClientConnections(s.front.gate.counts, s.front.gate.evicted.Load)
+	s.metrics.ClientConnections(s.front.gate.counts, s.front.gate.closed.Load)
 	s.use(first)
 	s.loaded(nil)
 	running.Go(func() { s.reloads(beside) })

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"container/heap"
+	"net/netip"
+)
+
+// A crowd is the connections of one client, as authn.Network says.
+type crowd struct {
+	prefix         netip.Prefix
+	open           int
+	busy, draining int
+	oldest, newest *watched // of the others, by since
+	place          int      // in idlers
+}
+
+// idlers is a heap of the clients. First is, of those that have a connection
+// without a request, the one with most connections.
+type idlers []*crowd
+
+func (h idlers) Len() int { return len(h) }
+func (h idlers) Less(i, j int) bool {
+	a, b := h[i], h[j]
+	switch {
+	case a.oldest == nil || b.oldest == nil:
+		return a.oldest != nil
+	case a.open != b.open:
+		return a.open > b.open
+	}
+	return a.oldest.since.Before(b.oldest.since)
+}
+func (h idlers) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+
+func (h *idlers) Push(x any) {
+	n := x.(*crowd)
+	n.place = len(*h)
+	*h = append(*h, n)
+}
+
+func (h *idlers) Pop() any {
+	last := len(*h) - 1
+	n := (*h)[last]
+	(*h)[last], *h = nil, (*h)[:last]
+	return n
+}
+
+// The caller holds the gate's mutex for all below.
+
+// take makes c, which is in no list, one of those with a request.
+func (g *gate) take(c *watched) {
+	c.busy = true
+	g.busy++
+	c.crowd.busy++
+	heap.Fix(&g.idlers, c.crowd.place)
+}
+
+// drains notes whether c, which is in no list, is draining.
+func (g *gate) drains(c *watched, yes bool) {
+	if c.draining = yes; !yes {
+		c.crowd.draining--
+		delete(g.draining, c)
+		return
+	}
+	c.crowd.draining++
+	if g.draining == nil {
+		g.draining = map[*watched]bool{}
+	}
+	g.draining[c] = true
+}
+
+// release is the opposite of take. c belongs into the list then.
+func (g *gate) release(c *watched) {
+	c.busy = false
+	g.busy--
+	c.crowd.busy--
+}
+
+// append makes c the newest of those without a request.
+func (g *gate) append(c *watched) {
+	n := c.crowd
+	if c.older = n.newest; c.older != nil {
+		c.older.newer = c
+	} else {
+		n.oldest = c
+	}
+	n.newest = c
+	heap.Fix(&g.idlers, n.place)
+}
+
+func (g *gate) unlink(c *watched) {
+	n := c.crowd
+	if c.older != nil {
+		c.older.newer = c.newer
+	} else {
+		n.oldest = c.newer
+	}
+	if c.newer != nil {
+		c.newer.older = c.older
+	} else {
+		n.newest = c.older
+	}
+	c.older, c.newer = nil, nil
+}
+
+// remove takes the place of c.
+func (g *gate) remove(c *watched) {
+	n := c.crowd
+	switch {
+	case c.busy:
+		g.release(c)
+	case c.draining:
+		g.drains(c, false)
+	default:
+		g.unlink(c)
+	}
+	c.crowd = nil
+	g.open--
+	if n.open--; n.open == 0 {
+		heap.Remove(&g.idlers, n.place)
+		delete(g.crowds, n.prefix)
+		return
+	}
+	heap.Fix(&g.idlers, n.place)
+}
