@@ -24,11 +24,16 @@ import (
 // each runs attempt in many places at once, again and again until ctx ends, in
 // each place once at least.
 func (b *bed) each(ctx context.Context, attempt func(ctx context.Context)) {
+	b.eachPlace(ctx, func(int) { attempt(ctx) })
+}
+
+// eachPlace is each for an attempt that goes by its place.
+func (b *bed) eachPlace(ctx context.Context, attempt func(place int)) {
 	var places sync.WaitGroup
-	for range b.many {
+	for i := range b.many {
 		places.Go(func() {
 			for {
-				if attempt(ctx); ctx.Err() != nil {
+				if attempt(i); ctx.Err() != nil {
 					return
 				}
 			}
@@ -216,22 +221,16 @@ func (b *bed) stay(ctx context.Context, c *tally) {
 // refresh has uploads, and connections that are idle for less than a moment, beside
 // other clients with one idle connection each.
 func (b *bed) refresh(ctx context.Context, c *tally) {
-	var all sync.WaitGroup
-	for i := range b.many {
-		all.Go(func() {
-			for again := true; again; again = ctx.Err() == nil {
-				switch {
-				case i%3 == 0:
-					b.dial(c, func(conn net.Conn) { c.add(b.upload(ctx, conn)) })
-				case i%3 == 1:
-					b.dial(c, func(conn net.Conn) { b.nowAndThen(ctx, conn, c, 300*time.Millisecond) })
-				default:
-					b.dialFrom(1, byte(i), c, func(conn net.Conn) { b.nowAndThen(ctx, conn, c, time.Minute) })
-				}
-			}
-		})
-	}
-	all.Wait()
+	b.eachPlace(ctx, func(place int) {
+		switch place % 3 {
+		case 0:
+			b.dial(c, func(conn net.Conn) { c.add(b.upload(ctx, conn)) })
+		case 1:
+			b.dial(c, func(conn net.Conn) { b.nowAndThen(ctx, conn, c, 300*time.Millisecond) })
+		default:
+			b.dialFrom(1, byte(place), c, func(conn net.Conn) { b.nowAndThen(ctx, conn, c, time.Minute) })
+		}
+	})
 }
 
 // nowAndThen asks for something, every so often.
@@ -261,23 +260,17 @@ func (b *bed) nowAndThen(ctx context.Context, conn net.Conn, c *tally, pause tim
 
 // together three addresses upload, and a fourth has what is left.
 func (b *bed) together(ctx context.Context, c *tally) {
-	var all sync.WaitGroup
-	for i := range b.many {
-		all.Go(func() {
-			for again := true; again; again = ctx.Err() == nil {
-				host := byte(66 + i%4)
-				b.dialFrom(0, host, c, func(conn net.Conn) {
-					if host < 69 {
-						c.add(b.upload(ctx, conn))
-						return
-					}
-					defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })()
-					_, _ = conn.Read(make([]byte, 1))
-				})
+	b.eachPlace(ctx, func(place int) {
+		host := byte(66 + place%4)
+		b.dialFrom(0, host, c, func(conn net.Conn) {
+			if host < 69 {
+				c.add(b.upload(ctx, conn))
+				return
 			}
+			defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })()
+			_, _ = conn.Read(make([]byte, 1))
 		})
-	}
-	all.Wait()
+	})
 }
 
 // headerFlood sends more lines, and longer ones, than a head may have.

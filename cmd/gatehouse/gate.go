@@ -24,16 +24,17 @@ import (
 //
 //   - A client that has fewer connections takes the place of one that has more, of
 //     which the connection goes that has been without a request for longest.
-//   - Clients that have as many as he would have keep theirs for graceTime; so does
-//     he himself. Meanwhile he waits, beside the listener: those behind him may
+//   - Clients that have as many as he would have keep theirs for a moment
+//     (gateTimes.grace); so does he himself. Meanwhile he waits, beside the listener: those behind him may
 //     find a place.
 //   - A request is not cut short. So that requests cannot take every place,
 //     [proxy.Share] bounds those of one client. An answer of which the system has
-//     something left is as good as a request, within the same bounds.
+//     something left is as good as a request for a while (gateTimes.drain), within
+//     the same bounds.
 //
 // A request costs two short locks for all this.
 type gate struct {
-	refusing atomic.Int32            // connections that are not as they should be
+	refusing atomic.Int32            // connections that are not served
 	closed   atomic.Int64            // connections that had to give way, ever
 	full     func(client netip.Addr) // called for each of them, whose it was
 	gateTimes
@@ -238,15 +239,7 @@ func (g *gate) sweep(now time.Time) {
 			continue
 		}
 		g.drains(c, false)
-		// It has been without a request for longer than most, and is the next to go.
-		n := c.crowd
-		if c.newer = n.oldest; c.newer != nil {
-			c.newer.older = c
-		} else {
-			n.newest = c
-		}
-		n.oldest = c
-		heap.Fix(&g.idlers, n.place)
+		g.prepend(c) // it has been without a request for longer than most
 	}
 }
 

@@ -90,6 +90,18 @@ func (g *gate) append(c *watched) {
 	heap.Fix(&g.idlers, n.place)
 }
 
+// prepend makes c the oldest of them.
+func (g *gate) prepend(c *watched) {
+	n := c.crowd
+	if c.newer = n.oldest; c.newer != nil {
+		c.newer.older = c
+	} else {
+		n.newest = c
+	}
+	n.oldest = c
+	heap.Fix(&g.idlers, n.place)
+}
+
 func (g *gate) unlink(c *watched) {
 	n := c.crowd
 	if c.older != nil {

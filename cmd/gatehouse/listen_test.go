@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -92,15 +93,24 @@ func (c rawClient) ask(request string) (status int, header http.Header, err erro
 const simpleRequest = "GET / HTTP/1.1\nHost: a\n\n"
 
 func TestConnectionLimit(t *testing.T) {
-	const limit, clients = 3, 20
+	// Of one client, two could be busy: see TestShareOfConnections.
+	t.Run("clients", func(t *testing.T) { testConnectionLimit(t, nil, 20, func(i int) byte { return byte(i + 1) }) })
+	// More than may wait beside the listener.
+	proxies := []netip.Prefix{netip.MustParsePrefix("127.0.0.66/32")}
+	t.Run("trusted proxy", func(t *testing.T) { testConnectionLimit(t, proxies, waitingMost+20, func(int) byte { return 66 }) })
+}
+
+func testConnectionLimit(t *testing.T, proxies []netip.Prefix, clients int, host func(i int) byte) {
+	const limit = 3
 	arrived, leave := make(chan struct{}), make(chan struct{})
 	f := startFront(t, config.Limits{Connections: limit}, nil, func(w http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}
 		<-leave
 	})
+	f.use(&config.Config{Limits: config.Limits{Connections: limit}, TrustedProxies: proxies}, limit, nil)
 	var wg sync.WaitGroup
-	for i := range clients { // of one, two could be busy: see TestShareOfConnections
-		c := dialFrom(t, f, byte(i+1))
+	for i := range clients {
+		c := dialFrom(t, f, host(i))
 		wg.Go(func() {
 			defer c.Close()
 			if status, _, err := c.ask(simpleRequest); status != http.StatusOK {
