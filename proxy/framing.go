@@ -57,8 +57,9 @@ const (
 // [GuardState], and whose Protocols must have UnencryptedHTTP2, since HTTP/2 over
 // TLS looks so to it, see [GuardRequest]. A *tls.Conn must have done its handshake; one
 // that negotiated another protocol is returned as it is. More than headerBytes of a
-// head are refused; 0 is net/http's default.
-func (g *Guard) Conn(conn net.Conn, headerBytes int) net.Conn {
+// head are refused; 0 is net/http's default. A connection of HTTP/2 ends after idle
+// without a request, 0 for never: for that of the server see h2Idle.
+func (g *Guard) Conn(conn net.Conn, headerBytes int, idle time.Duration) net.Conn {
 	if headerBytes <= 0 {
 		headerBytes = defaultHeaderBytes
 	}
@@ -71,7 +72,7 @@ func (g *Guard) Conn(conn net.Conn, headerBytes int) net.Conn {
 	case "", "http/1.1", "http/1.0":
 		return &guardedTLS{c}
 	case "h2":
-		return newH2Conn(secure, g)
+		return newH2Conn(secure, g, idle)
 	}
 	return conn
 }

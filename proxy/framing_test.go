@@ -41,7 +41,7 @@ func (l *guardedListener) Accept() (net.Conn, error) {
 		}
 		conn = secure
 	}
-	return l.guard.Conn(conn, testHeaderBytes), nil
+	return l.guard.Conn(conn, testHeaderBytes, 0), nil
 }
 
 const testHeaderBytes = 64 << 10

@@ -96,7 +96,7 @@ func BenchmarkFramer(b *testing.B) {
 func TestGuardAllocatesNothing(t *testing.T) {
 	said := []byte(strings.Repeat(browserHead+"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 2))
 	client := &scriptedConn{piece: 4 << 10}
-	c := (&Guard{}).Conn(client, 0).(*guarded)
+	c := (&Guard{}).Conn(client, 0, 0).(*guarded)
 	p := make([]byte, 4<<10)
 	read := func() {
 		client.said = said

@@ -115,7 +115,7 @@ func TestFramingAlike(t *testing.T) {
 // comes in pieces.
 func sameRequests(t *testing.T, data []byte, piece uint8) {
 	client := &scriptedConn{said: data, piece: int(piece) + 1}
-	c := (&Guard{Log: slog.New(slog.DiscardHandler)}).Conn(client, 4<<10).(*guarded)
+	c := (&Guard{Log: slog.New(slog.DiscardHandler)}).Conn(client, 4<<10, 0).(*guarded)
 	var passed bytes.Buffer
 	br := bufio.NewReader(io.TeeReader(c, &passed))
 	for {

@@ -52,6 +52,9 @@ func (f *h2Frames) empty() bool {
 	return f.length() == 0
 }
 
+// between reports whether all of every frame that has begun was seen.
+func (f *h2Frames) between() bool { return f.have == 0 && f.left == 0 }
+
 // each gives f at every frame that begins in b, or of which b has the rest that
 // has to be seen.
 func (f *h2Frames) each(b []byte) iter.Seq[*h2Frames] {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,11 +39,13 @@ type h2Conn struct {
 
 	// Of the reader.
 	preface  [len(h2Preface)]byte
-	greeted  bool // all of it was read, and it is right
-	unread   int  // of the preface, to be handed on
+	greeted  bool   // all of it was read, and it is right
+	first    string // to be handed on before anything else
 	err      error
 	in       h2Frames
-	spare    int // what may still come, in units of h2Frame
+	inHead   bool // of a request, which takes several frames
+	goodbye  bool // net/http has been told that the connection is over
+	spare    int  // what may still come, in units of h2Frame
 	since    time.Time
 	held     time.Duration // for how long reading had to wait
 	lastHeld time.Time
@@ -58,6 +61,8 @@ type h2Conn struct {
 	earned  atomic.Int64 // by answers, in units of h2Frame
 	owed    atomic.Int64 // for resets of the server, in those units
 	granted atomic.Int64 // window updates that may still come, in units of h2Window
+
+	idle h2Idle
 }
 
 const (
@@ -103,7 +108,7 @@ const (
 
 var errTooManyFrames = errors.New("too many HTTP/2 frames that ask for nothing")
 
-func newH2Conn(conn *tls.Conn, guard *Guard) *h2Conn {
+func newH2Conn(conn *tls.Conn, guard *Guard, idle time.Duration) *h2Conn {
 	c := &h2Conn{Conn: conn, tls: conn.ConnectionState(), guard: guard, spare: h2Spare, since: time.Now()}
 	if at, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
 		c.client = at.Addr()
@@ -112,6 +117,7 @@ func newH2Conn(conn *tls.Conn, guard *Guard) *h2Conn {
 		c.err = io.EOF
 	}
 	c.granted.Store(h2WindowsFirst * h2Window)
+	c.idle.limit = idle
 	return c
 }
 
@@ -205,6 +211,7 @@ func (c *h2Conn) refuse(why string) {
 // linger drops what a refused client still sends while the answer is on its way.
 func (c *h2Conn) linger(scratch []byte) error {
 	c.guard.Pace.hold(context.Background(), c.client, 1)
+	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
 	for left := lingerBytes; left > 0; {
 		n, err := c.Conn.Read(scratch)
 		if left -= n; err != nil {
@@ -226,17 +233,24 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 			c.err = io.EOF
 			return 0, c.err
 		}
-		c.greeted, c.unread = true, len(c.preface)
+		c.greeted, c.first = true, h2Preface
 	}
-	if c.unread > 0 {
-		n := copy(p, c.preface[len(c.preface)-c.unread:])
-		c.unread -= n
+	if len(c.first) == 0 && c.goodbyeDue() {
+		c.first = h2Goodbye
+	}
+	if len(c.first) > 0 {
+		n := copy(p, c.first)
+		c.first = c.first[n:]
 		return n, nil
 	}
 	n, err := c.Conn.Read(p)
 	if c.refused.Load() {
 		c.err = c.linger(p)
 		return 0, c.err
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) { // by sayGoodbye
+		_ = c.SetReadDeadline(time.Time{})
+		return c.Read(p)
 	}
 	c.spare -= c.follow(p[:n])
 	if c.owed.Load() > 0 {
@@ -254,6 +268,9 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 // follow is what the frames in b take, in units of h2Frame.
 func (c *h2Conn) follow(b []byte) (taken int) {
 	for f := range c.in.each(b) {
+		if f.kind() == h2Headers || f.kind() == h2Continuation {
+			c.inHead = f.flags()&h2EndHeaders == 0
+		}
 		switch f.kind() {
 		case h2Data:
 			if f.empty() && f.flags()&h2EndStream == 0 {

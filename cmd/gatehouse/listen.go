@@ -122,7 +122,6 @@ func (f *front) use(cfg *config.Config, most int, certificates *tls.Config) {
 	server.Server = &http.Server{
 		Handler:                      f,
 		ReadHeaderTimeout:            limits.header,
-		IdleTimeout:                  limits.idle,
 		MaxHeaderBytes:               limits.bytes,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the gateway's to answer and to log
 		Protocols:                    protocols,
@@ -136,7 +135,7 @@ func (f *front) use(cfg *config.Config, most int, certificates *tls.Config) {
 			f.count(server, state)
 		},
 	}
-	next := &tap{from: f, bytes: limits.bytes, done: make(chan struct{})}
+	next := &tap{from: f, server: server.Server, limits: limits, done: make(chan struct{})}
 	f.serving.Go(func() {
 		_ = server.Serve(next) // ends with its tap
 		f.mu.Lock()
@@ -269,16 +268,23 @@ func (f *front) stopAccepting() []*limited {
 // A tap is the listener of one http.Server. It gives what the front accepts,
 // guarded.
 type tap struct {
-	from  *front
-	bytes int // limit of a head
-	done  chan struct{}
-	once  sync.Once
+	from   *front
+	server *http.Server
+	limits serverLimits
+	begun  bool
+	done   chan struct{}
+	once   sync.Once
 }
 
 func (t *tap) Accept() (net.Conn, error) {
+	if !t.begun {
+		// HTTP/2 has taken the server's limits by now. Its connections are ended by the
+		// guard.
+		t.begun, t.server.IdleTimeout = true, t.limits.idle
+	}
 	select {
 	case conn := <-t.from.accepted:
-		return t.from.guard.Conn(conn, t.bytes), nil
+		return t.from.guard.Conn(conn, t.limits.bytes, t.limits.idle), nil
 	case <-t.done:
 		return nil, net.ErrClosed
 	case <-t.from.closing:

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -13,10 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"gatehouse/config"
 )
@@ -98,8 +94,8 @@ func TestTakenBack(t *testing.T) {
 // What is no HTTP/2 is refused, told, and ends the connection, on which nothing
 // else is then asked.
 func TestMalformedHTTP2(t *testing.T) {
-	good := [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "a"}, {":path", "/"}}
-	for name, c := range map[string]struct {
+	good := headOf("/")
+	for name, test := range map[string]struct {
 		fields [][2]string
 		status string
 	}{
@@ -115,27 +111,11 @@ func TestMalformedHTTP2(t *testing.T) {
 			f := startFront(t, config.Limits{HeaderBytes: 1 << 10}, pairConfig(t), func(http.ResponseWriter, *http.Request) { handled.Add(1) })
 			var log lockedBuffer
 			f.guard.Log = slog.New(slog.NewTextHandler(&log, nil))
-			conn := tls.Client(dial(t, f).Conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-			framer := http2.NewFramer(conn, conn)
-			framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-			fmt.Fprint(conn, http2.ClientPreface)
-			_ = framer.WriteSettings()
-			var block bytes.Buffer
-			fields := hpack.NewEncoder(&block)
-			stream := uint32(1)
-			ask := func(head [][2]string) {
-				block.Reset()
-				for _, field := range head {
-					_ = fields.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
-				}
-				_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
-				stream += 2
-			}
+			c := dialHTTP2(t, f)
 			// told is what comes until the answer to the stream, or until the end.
 			told := func(want uint32) (status string) {
 				for {
-					frame, err := framer.ReadFrame()
+					frame, err := c.ReadFrame()
 					if err != nil {
 						return "the end"
 					}
@@ -157,16 +137,15 @@ func TestMalformedHTTP2(t *testing.T) {
 				}
 			}
 			for range 3 {
-				if ask(good); told(stream-2) != "200" {
+				if told(c.ask(good, true)) != "200" {
 					t.Fatal("an honest request is not answered")
 				}
 			}
-			ask(c.fields)
-			if got := told(stream - 2); got != c.status {
-				t.Errorf("answered by %q, want %q", got, c.status)
+			if got := told(c.ask(test.fields, true)); got != test.status {
+				t.Errorf("answered by %q, want %q", got, test.status)
 			}
 			for range 3 {
-				ask(good)
+				c.ask(good, true)
 			}
 			if got := told(0xffff); got != "the end" {
 				t.Errorf("%s, want the end of the connection", got)
