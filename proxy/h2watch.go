@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -56,6 +57,7 @@ type h2Conn struct {
 	told  bool  // that the client does not speak HTTP/2
 
 	handled atomic.Int64 // requests that net/http has handed on
+	holding atomic.Int32 // refusals that are held up
 	refused atomic.Bool  // nothing is read any more
 
 	earned  atomic.Int64 // by answers, in units of h2Frame
@@ -99,6 +101,10 @@ const (
 	// more.
 	h2Patience = 10 * time.Second
 
+	// Who has so many refusals held up gets no answer to more: what each costs is too
+	// much for a hundred on every connection.
+	h2Held = 10
+
 	// A window update follows what was sent. Clients send two for each piece that
 	// they take, of 4 KiB at least, or of what one event has.
 	h2Window          = 256 // bytes sent that allow one
@@ -129,15 +135,44 @@ func h2Suite(s *tls.ConnectionState) bool {
 		s.Version == tls.VersionTLS12 && strings.HasPrefix(name, "TLS_ECDHE_") && (strings.Contains(name, "_GCM_") || strings.Contains(name, "_POLY1305_"))
 }
 
-// GuardRequest returns the Request.TLS, which net/http does not know, of a request
-// on an HTTP/2 connection of [Guard.Conn], and is to be called once for each. It is
-// nil for all other connections.
-func GuardRequest(conn net.Conn) *tls.ConnectionState {
-	if c, ok := conn.(*h2Conn); ok {
-		c.handled.Add(1)
-		return &c.tls
+// GuardRequest is to be called once for each request on an HTTP/2 connection of
+// [Guard.Conn]. It returns the Request.TLS, which net/http does not know, and whether
+// to answer: not, if nobody waits for it any more, or if too many refusals of the
+// connection are being held up.
+func GuardRequest(conn net.Conn, r *http.Request) (state *tls.ConnectionState, answer bool) {
+	c, ok := conn.(*h2Conn)
+	if !ok {
+		return nil, true
 	}
-	return nil
+	c.handled.Add(1)
+	if c.holding.Load() < h2Held && r.Context().Err() == nil {
+		return &c.tls, true
+	}
+	if m := c.guard.Metrics; m != nil {
+		m.dropped.Inc()
+	}
+	return &c.tls, false
+}
+
+type h2ConnKey struct{}
+
+// GuardContext is the http.Server.ConnContext of guarded connections.
+func GuardContext(ctx context.Context, conn net.Conn) context.Context {
+	if c, ok := conn.(*h2Conn); ok {
+		return context.WithValue(ctx, h2ConnKey{}, c)
+	}
+	return ctx
+}
+
+// h2Holds counts a refusal for client that is held up, until the result is called.
+// Those of others, who are behind a trusted proxy, are not this connection's.
+func h2Holds(ctx context.Context, client netip.Addr) (end func()) {
+	c, ok := ctx.Value(h2ConnKey{}).(*h2Conn)
+	if !ok || c.client.Unmap() != client.Unmap() {
+		return func() {}
+	}
+	c.holding.Add(1)
+	return func() { c.holding.Add(-1) }
 }
 
 // GuardAnswered tells such a connection that a request was answered.

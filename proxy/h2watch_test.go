@@ -2,10 +2,15 @@ package proxy
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -251,4 +256,41 @@ func TestH2Patience(t *testing.T) {
 	if flood(); c.err == nil {
 		t.Error("a flood without a pause is read on")
 	}
+}
+
+// While many refusals are held up, no more requests of the connection are answered;
+// refusals of others, whom a trusted proxy speaks for, are not its own.
+func TestH2Held(t *testing.T) {
+	var p Pace
+	c := watched(&p)
+	c.guard.Metrics = NewMetrics("", "")
+	r := httptest.NewRequestWithContext(GuardContext(t.Context(), c), "GET", "/", nil)
+	answers := func(r *http.Request) bool { _, answer := GuardRequest(c, r); return answer }
+	flood := func(client netip.Addr) {
+		ctx, stop := context.WithCancel(r.Context())
+		var held sync.WaitGroup
+		p.wait(client, 2*paceBurst, time.Now())
+		for n := range 2 * h2Held {
+			held.Go(func() { p.hold(ctx, client, 1) })
+			if client == c.client {
+				eventually(t, "the refusal to be held up", func() bool { return int(c.holding.Load()) == n+1 })
+			}
+			if want := client != c.client || n+1 < h2Held; answers(r) != want {
+				t.Errorf("%d refusals for %s are held up: a request is answered: %v, want %v", n+1, client, !want, want)
+			}
+		}
+		stop()
+		held.Wait()
+		if !answers(r) {
+			t.Error("no refusal is held up any more, and no request is answered")
+		}
+	}
+	flood(c.client)
+	flood(netip.MustParseAddr("192.0.2.2"))
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if answers(r.WithContext(ctx)) {
+		t.Error("a request is answered that nobody waits for")
+	}
+	wantSeries(t, c.guard.Metrics, fmt.Sprintf("gatehouse_requests_dropped_total %d", h2Held+2))
 }

@@ -48,6 +48,7 @@ type Metrics struct {
 	inFlight  prometheus.Gauge
 	refusals  map[string]prometheus.Counter // by code
 	held      prometheus.Counter
+	dropped   prometheus.Counter
 	stripped  prometheus.Counter
 	streams   *streamMetrics
 	renewals  [renewals]prometheus.Counter
@@ -91,6 +92,9 @@ func NewMetrics(version, commit string) *Metrics {
 		held: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatehouse_refusals_held_total", Help: "Refusals that were held up because their client earned too many.",
 		}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatehouse_requests_dropped_total", Help: "Requests over HTTP/2 that were not answered: their client had gone, or too many refusals on their connection were held up.",
+		}),
 		stripped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatehouse_stripped_headers_total",
 			Help: "Header and trailer fields of clients that were dropped because they forge identity or routing.",
@@ -122,7 +126,7 @@ func NewMetrics(version, commit string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": metricLabel(version), "commit": metricLabel(commit), "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.durations, m.upstreams, m.inFlight, m.held, m.stripped, m.events,
+	m.registry.MustRegister(m.requests, m.durations, m.upstreams, m.inFlight, m.held, m.dropped, m.stripped, m.events,
 		m.loaded, m.loadedAt, refusals, build, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.streams = newStreamMetrics(m.registry)

@@ -65,6 +65,7 @@ func (p *Pace) hold(ctx context.Context, client netip.Addr, n int) time.Duration
 	if p.Metrics != nil {
 		p.Metrics.held.Inc()
 	}
+	defer h2Holds(ctx, client)()
 	began, timer := time.Now(), time.NewTimer(wait)
 	defer timer.Stop()
 	select {

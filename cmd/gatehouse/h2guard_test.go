@@ -1,12 +1,19 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"gatehouse/config"
 )
@@ -73,5 +80,51 @@ func TestHTTP2Request(t *testing.T) {
 		if err != nil || string(got) != body {
 			t.Errorf("%d bytes came back, %v, want %d", len(got), err, len(body))
 		}
+	}
+}
+
+// A flood of requests that are refused is not answered for ever on one connection.
+func TestRefusedFloodOverHTTP2(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir)
+	writeFile(t, filepath.Join(dir, "gateway.yaml"), "tls: {cert_file: cert.pem, key_file: key.pem}\nroutes: [{path: /, upstream: \"echo:\", access: authenticated}]\n")
+	gw := startGateway(t, buildAsShipped(t), dir)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	var reset atomic.Int32
+	var clients sync.WaitGroup
+	for range 90 {
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				req, err := http.NewRequestWithContext(ctx, "GET", "https"+strings.TrimPrefix(gw.url, "http")+"/", nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				req.Header.Set("Authorization", "Bearer of.bad.news")
+				res, err := client.Do(req)
+				var stream http2.StreamError
+				switch {
+				case errors.As(err, &stream):
+					if reset.Add(1) > 100 {
+						stop()
+					}
+				case err == nil:
+					res.Body.Close()
+					if res.StatusCode != http.StatusUnauthorized {
+						t.Errorf("answered %s", res.Status)
+					}
+				}
+			}
+		})
+	}
+	clients.Wait()
+	if reset.Load() == 0 {
+		t.Error("every request of a flood is answered")
+	}
+	if metrics, err := get(gw.admin + "/metrics"); err != nil || strings.Contains(metrics, "\ngatehouse_requests_dropped_total 0\n") {
+		t.Errorf("no request was dropped, say the metrics: %v", err)
 	}
 }

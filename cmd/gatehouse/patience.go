@@ -41,19 +41,22 @@ type patienceKey struct{}
 
 // withPatience is the http.Server.ConnContext.
 func withPatience(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, patienceKey{}, &patience{conn: conn})
+	return context.WithValue(proxy.GuardContext(ctx, conn), patienceKey{}, &patience{conn: conn})
 }
 
 // serveHTTP2 is ServeHTTP for a request of HTTP/2.
 func (f *front) serveHTTP2(w http.ResponseWriter, r *http.Request) {
 	p := r.Context().Value(patienceKey{}).(*patience)
-	r.TLS = proxy.GuardRequest(p.conn)
 	var head *headAnswer
 	if r.Method == http.MethodHead {
 		head = &headAnswer{ResponseWriter: w, request: r}
 		w = head
 	}
 	defer func() { f.losePatience(p, r.Context().Err() == nil || head != nil && head.given) }()
+	var answer bool
+	if r.TLS, answer = proxy.GuardRequest(p.conn, r); !answer {
+		panic(http.ErrAbortHandler) // the stream is reset, if it was not yet
+	}
 	f.answer(w, r)
 }
 
@@ -96,7 +99,7 @@ func (f *front) losePatience(p *patience, answered bool) {
 	}
 	if p.takenBack.Add(1) == maxTakenBack+1 {
 		f.log.LogAttrs(context.Background(), slog.LevelInfo, "connection closed",
-			slog.String("client", p.conn.RemoteAddr().String()), slog.String("reason", "it takes back its requests"))
+			slog.String("client", p.conn.RemoteAddr().String()), slog.String("reason", "too many of its requests are taken back or dropped"))
 		_ = p.conn.Close()
 	}
 }
