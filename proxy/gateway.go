@@ -147,7 +147,9 @@ func (g *Gateway) exchange(w http.ResponseWriter, r *http.Request, err error) {
 		x.err = err
 		if x.status == 0 {
 			if paced(authn.AsRefusal(err)) {
-				x.held = g.pace.hold(r.Context(), x.peer.client, 1)
+				if x.held = g.pace.hold(r.Context(), x.peer.client, 1); x.held < 0 {
+					panic(http.ErrAbortHandler)
+				}
 			}
 			s.allowOrigin(x, r) // so that a script of an allowed origin can read why
 			s.refuse(x, r, err)
@@ -330,6 +332,10 @@ func (g *Gateway) record(x *exchange) {
 	if x.err != nil {
 		outcome = outcomeRefused
 		g.metrics.refused(authn.AsRefusal(x.err).Code)
+	}
+	if x.held < 0 {
+		g.metrics.dropped.Inc() // a line for each would be a flood of the log
+		return
 	}
 	if x.renewed != renewedNot {
 		g.metrics.renewals[x.renewed].Inc()

@@ -22,7 +22,8 @@ type h2Idle struct {
 
 	mu    sync.Mutex
 	timer *time.Timer
-	yes   bool // no request is under way
+	at    time.Time // when the timer is to fire
+	yes   bool      // no request is under way
 }
 
 const (
@@ -48,42 +49,54 @@ func (c *h2Conn) changed(state http.ConnState) {
 	case state == http.StateActive && i.yes:
 		i.yes = false
 		i.timer.Stop()
-	case state == http.StateIdle && i.timer == nil:
-		i.yes = true
-		i.timer = time.AfterFunc(i.limit, c.sayGoodbye)
 	case state == http.StateIdle:
 		i.yes = true
-		i.timer.Reset(i.limit)
+		if i.timer == nil {
+			i.timer = time.AfterFunc(time.Hour, c.sayGoodbye)
+		}
+		i.wait(i.limit)
 	}
+}
+
+func (i *h2Idle) wait(d time.Duration) {
+	i.at = time.Now().Add(d)
+	i.timer.Reset(d)
 }
 
 // sayGoodbye wakes the reader, which ends the connection in peace. Should it be in
 // the middle of a frame, it may be there for ever: then there is no peace.
 func (c *h2Conn) sayGoodbye() {
-	i := &c.idle
+	switch past := time.Unix(1, 0); {
+	case !c.idle.is():
+	case c.idle.over.CompareAndSwap(false, true):
+		_ = c.SetReadDeadline(past)
+	default:
+		_ = c.SetDeadline(past) // so that no alert of TLS waits for the client
+		_ = c.Conn.Close()
+	}
+}
+
+// is reports whether the time is up, and begins h2Leave.
+func (i *h2Idle) is() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	switch {
-	case !i.yes:
-	case i.over.Load():
-		_ = c.Conn.Close()
-	default:
-		i.over.Store(true)
-		i.timer.Reset(h2Leave)
-		_ = c.SetReadDeadline(time.Unix(1, 0))
+	if !i.yes || time.Now().Before(i.at) { // there was a request meanwhile
+		return false
 	}
+	i.wait(h2Leave)
+	return true
 }
 
 // goodbyeDue reports, once, whether net/http is to be told that the connection is over.
 func (c *h2Conn) goodbyeDue() bool {
-	if !c.idle.over.Load() || c.goodbye || c.inHead || !c.in.between() {
+	if !c.idle.over.Load() || c.goodbye || !c.begun || c.inHead || !c.in.between() {
 		return false
 	}
 	c.goodbye = true
 	return true
 }
 
-// Close leaves nothing behind: net/http calls it after every change of state.
+// Close leaves nothing behind: net/http calls it after the last request.
 func (c *h2Conn) Close() error {
 	c.idle.mu.Lock()
 	c.idle.yes = false

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -44,7 +43,9 @@ type h2Conn struct {
 	first    string // to be handed on before anything else
 	err      error
 	in       h2Frames
+	begun    bool // there was a frame
 	inHead   bool // of a request, which takes several frames
+	woken    bool // by sayGoodbye
 	goodbye  bool // net/http has been told that the connection is over
 	spare    int  // what may still come, in units of h2Frame
 	since    time.Time
@@ -101,10 +102,6 @@ const (
 	// more.
 	h2Patience = 10 * time.Second
 
-	// Who has so many refusals held up gets no answer to more: what each costs is too
-	// much for a hundred on every connection.
-	h2Held = 10
-
 	// A window update follows what was sent. Clients send two for each piece that
 	// they take, of 4 KiB at least, or of what one event has.
 	h2Window          = 256 // bytes sent that allow one
@@ -117,7 +114,7 @@ var errTooManyFrames = errors.New("too many HTTP/2 frames that ask for nothing")
 func newH2Conn(conn *tls.Conn, guard *Guard, idle time.Duration) *h2Conn {
 	c := &h2Conn{Conn: conn, tls: conn.ConnectionState(), guard: guard, spare: h2Spare, since: time.Now()}
 	if at, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
-		c.client = at.Addr()
+		c.client = at.Addr().Unmap().WithZone("")
 	}
 	if !h2Suite(&c.tls) {
 		c.err = io.EOF
@@ -135,44 +132,15 @@ func h2Suite(s *tls.ConnectionState) bool {
 		s.Version == tls.VersionTLS12 && strings.HasPrefix(name, "TLS_ECDHE_") && (strings.Contains(name, "_GCM_") || strings.Contains(name, "_POLY1305_"))
 }
 
-// GuardRequest is to be called once for each request on an HTTP/2 connection of
-// [Guard.Conn]. It returns the Request.TLS, which net/http does not know, and whether
-// to answer: not, if nobody waits for it any more, or if too many refusals of the
-// connection are being held up.
-func GuardRequest(conn net.Conn, r *http.Request) (state *tls.ConnectionState, answer bool) {
-	c, ok := conn.(*h2Conn)
-	if !ok {
-		return nil, true
-	}
-	c.handled.Add(1)
-	if c.holding.Load() < h2Held && r.Context().Err() == nil {
-		return &c.tls, true
-	}
-	if m := c.guard.Metrics; m != nil {
-		m.dropped.Inc()
-	}
-	return &c.tls, false
-}
-
-type h2ConnKey struct{}
-
-// GuardContext is the http.Server.ConnContext of guarded connections.
-func GuardContext(ctx context.Context, conn net.Conn) context.Context {
+// GuardRequest returns the Request.TLS, which net/http does not know, of a request
+// on an HTTP/2 connection of [Guard.Conn], and is to be called once for each. It is
+// nil for all other connections.
+func GuardRequest(conn net.Conn) *tls.ConnectionState {
 	if c, ok := conn.(*h2Conn); ok {
-		return context.WithValue(ctx, h2ConnKey{}, c)
+		c.handled.Add(1)
+		return &c.tls
 	}
-	return ctx
-}
-
-// h2Holds counts a refusal for client that is held up, until the result is called.
-// Those of others, who are behind a trusted proxy, are not this connection's.
-func h2Holds(ctx context.Context, client netip.Addr) (end func()) {
-	c, ok := ctx.Value(h2ConnKey{}).(*h2Conn)
-	if !ok || c.client.Unmap() != client.Unmap() {
-		return func() {}
-	}
-	c.holding.Add(1)
-	return func() { c.holding.Add(-1) }
+	return nil
 }
 
 // GuardAnswered tells such a connection that a request was answered.
@@ -283,9 +251,13 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 		c.err = c.linger(p)
 		return 0, c.err
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) { // by sayGoodbye
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.woken { // by sayGoodbye
+		c.woken = true
 		_ = c.SetReadDeadline(time.Time{})
-		return c.Read(p)
+		if n == 0 {
+			return c.Read(p)
+		}
+		err = nil
 	}
 	c.spare -= c.follow(p[:n])
 	if c.owed.Load() > 0 {
@@ -303,6 +275,7 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 // follow is what the frames in b take, in units of h2Frame.
 func (c *h2Conn) follow(b []byte) (taken int) {
 	for f := range c.in.each(b) {
+		c.begun = true
 		if f.kind() == h2Headers || f.kind() == h2Continuation {
 			c.inHead = f.flags()&h2EndHeaders == 0
 		}

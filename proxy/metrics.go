@@ -93,7 +93,7 @@ func NewMetrics(version, commit string) *Metrics {
 			Name: "gatehouse_refusals_held_total", Help: "Refusals that were held up because their client earned too many.",
 		}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gatehouse_requests_dropped_total", Help: "Requests over HTTP/2 that were not answered: their client had gone, or too many refusals on their connection were held up.",
+			Name: "gatehouse_requests_dropped_total", Help: "Requests over HTTP/2 that were refused and not answered, because too many refusals on their connection were held up.",
 		}),
 		stripped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatehouse_stripped_headers_total",

@@ -14,7 +14,8 @@ import (
 // A Pace lets the refusals that one client earns go out no faster than
 // paceRate. A flood of requests that are refused, each of which costs what
 // finding out costs, then has to wait, and honest clients do not: whoever is
-// admitted never meets it. The answers stay what they are.
+// admitted never meets it. The answers stay what they are, but that HTTP/2 gets no
+// more of them than h2Held lets wait.
 //
 // A client is an IPv4 address, or the /64 of an IPv6 address. The zero value is
 // ready; a nil *Pace holds nobody up.
@@ -50,7 +51,7 @@ func (p *Pace) trust(proxies []netip.Prefix) {
 }
 
 // hold waits as long as client has to for n refusals, or until ctx ends, and
-// returns how long that was.
+// returns how long that was, -1 if they are not to go out at all.
 func (p *Pace) hold(ctx context.Context, client netip.Addr, n int) time.Duration {
 	if p == nil || !client.IsValid() {
 		return 0
@@ -65,7 +66,11 @@ func (p *Pace) hold(ctx context.Context, client netip.Addr, n int) time.Duration
 	if p.Metrics != nil {
 		p.Metrics.held.Inc()
 	}
-	defer h2Holds(ctx, client)()
+	end, ok := h2Hold(ctx, client)
+	if !ok {
+		return -1
+	}
+	defer end()
 	began, timer := time.Now(), time.NewTimer(wait)
 	defer timer.Stop()
 	select {

@@ -77,7 +77,7 @@ type frontHandler interface {
 	Refuse(w http.ResponseWriter, r *http.Request, err error)
 }
 
-// serverLimits are what an http.Server is made with.
+// serverLimits are what connections are served with.
 type serverLimits struct {
 	header, idle time.Duration
 	bytes        int

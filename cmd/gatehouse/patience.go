@@ -47,17 +47,28 @@ func withPatience(ctx context.Context, conn net.Conn) context.Context {
 // serveHTTP2 is ServeHTTP for a request of HTTP/2.
 func (f *front) serveHTTP2(w http.ResponseWriter, r *http.Request) {
 	p := r.Context().Value(patienceKey{}).(*patience)
+	r.TLS = proxy.GuardRequest(p.conn)
 	var head *headAnswer
 	if r.Method == http.MethodHead {
 		head = &headAnswer{ResponseWriter: w, request: r}
 		w = head
 	}
-	defer func() { f.losePatience(p, r.Context().Err() == nil || head != nil && head.given) }()
-	var answer bool
-	if r.TLS, answer = proxy.GuardRequest(p.conn, r); !answer {
-		panic(http.ErrAbortHandler) // the stream is reset, if it was not yet
+	aborted := true
+	defer func() {
+		switch {
+		case r.Context().Err() != nil && (head == nil || !head.given):
+			f.losePatience(p)
+		case !aborted:
+			proxy.GuardAnswered(p.conn)
+			if p.takenBack.Load() > 0 {
+				p.takenBack.Add(-1)
+			}
+		}
+	}()
+	if r.Context().Err() == nil { // or nobody waits for it any more
+		f.answer(w, r)
 	}
-	f.answer(w, r)
+	aborted = false
 }
 
 // A headAnswer knows whether a HEAD was answered. Its context is done in either
@@ -88,18 +99,11 @@ func (a *headAnswer) Write(b []byte) (int, error) {
 
 func (a *headAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// losePatience looks at a request that is over.
-func (f *front) losePatience(p *patience, answered bool) {
-	if answered {
-		proxy.GuardAnswered(p.conn)
-		if p.takenBack.Load() > 0 {
-			p.takenBack.Add(-1)
-		}
-		return
-	}
+// losePatience looks at a request that was taken back.
+func (f *front) losePatience(p *patience) {
 	if p.takenBack.Add(1) == maxTakenBack+1 {
 		f.log.LogAttrs(context.Background(), slog.LevelInfo, "connection closed",
-			slog.String("client", p.conn.RemoteAddr().String()), slog.String("reason", "too many of its requests are taken back or dropped"))
+			slog.String("client", p.conn.RemoteAddr().String()), slog.String("reason", "it takes back its requests"))
 		_ = p.conn.Close()
 	}
 }
