@@ -63,14 +63,14 @@ func (p *Pace) hold(ctx context.Context, client netip.Addr, n int) time.Duration
 	if wait <= 0 {
 		return 0
 	}
-	if p.Metrics != nil {
-		p.Metrics.held.Inc()
-	}
 	end, ok := h2Hold(ctx, client)
 	if !ok {
 		return -1
 	}
 	defer end()
+	if p.Metrics != nil {
+		p.Metrics.held.Inc()
+	}
 	began, timer := time.Now(), time.NewTimer(wait)
 	defer timer.Stop()
 	select {

@@ -79,26 +79,23 @@ func (g *gate) release(c *watched) {
 }
 
 // append makes c the newest of those without a request.
-func (g *gate) append(c *watched) {
+func (g *gate) append(c *watched) { g.insert(c, c.crowd.newest, nil) }
+
+// prepend makes c the oldest of them.
+func (g *gate) prepend(c *watched) { g.insert(c, nil, c.crowd.oldest) }
+
+func (g *gate) insert(c, older, newer *watched) {
 	n := c.crowd
-	if c.older = n.newest; c.older != nil {
-		c.older.newer = c
+	if c.older = older; older != nil {
+		older.newer = c
 	} else {
 		n.oldest = c
 	}
-	n.newest = c
-	heap.Fix(&g.idlers, n.place)
-}
-
-// prepend makes c the oldest of them.
-func (g *gate) prepend(c *watched) {
-	n := c.crowd
-	if c.newer = n.oldest; c.newer != nil {
-		c.newer.older = c
+	if c.newer = newer; newer != nil {
+		newer.older = c
 	} else {
 		n.newest = c
 	}
-	n.oldest = c
 	heap.Fix(&g.idlers, n.place)
 }
 
