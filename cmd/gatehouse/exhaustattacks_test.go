@@ -21,19 +21,19 @@ import (
 	"time"
 )
 
-// each runs attempt in many places at once, again and again until ctx ends, in
+// each runs attempt in many places at once, again and again until it is enough, in
 // each place once at least.
-func (b *bed) each(ctx context.Context, attempt func(ctx context.Context)) {
-	b.eachPlace(ctx, func(int) { attempt(ctx) })
+func (b *bed) each(attempt func()) {
+	b.eachPlace(func(int) { attempt() })
 }
 
 // eachPlace is each for an attempt that goes by its place.
-func (b *bed) eachPlace(ctx context.Context, attempt func(place int)) {
+func (b *bed) eachPlace(attempt func(place int)) {
 	var places sync.WaitGroup
 	for i := range b.many {
 		places.Go(func() {
 			for {
-				if attempt(i); ctx.Err() != nil {
+				if attempt(i); b.enough.Err() != nil {
 					return
 				}
 			}
@@ -88,7 +88,7 @@ func drip(ctx context.Context, conn net.Conn) string {
 }
 
 func (b *bed) slowHeads(ctx context.Context, c *tally) {
-	b.each(ctx, func(context.Context) {
+	b.each(func() {
 		b.dial(c, func(conn net.Conn) {
 			fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nX-Slow: ", b.address)
 			c.add(drip(context.Background(), conn))
@@ -98,13 +98,13 @@ func (b *bed) slowHeads(ctx context.Context, c *tally) {
 
 // slowHandshakes are connections on which TLS never begins.
 func (b *bed) slowHandshakes(ctx context.Context, c *tally) {
-	b.each(ctx, func(context.Context) {
+	b.each(func() {
 		b.dial(c, func(conn net.Conn) { c.add(hangUp(conn)) })
 	})
 }
 
 func (b *bed) slowUploads(ctx context.Context, c *tally) {
-	b.each(ctx, func(ctx context.Context) {
+	b.each(func() {
 		b.dial(c, func(conn net.Conn) { c.add(b.upload(ctx, conn)) })
 	})
 }
@@ -116,7 +116,7 @@ func (b *bed) upload(ctx context.Context, conn net.Conn) string {
 }
 
 func (b *bed) slowLogins(ctx context.Context, c *tally) {
-	b.each(ctx, func(context.Context) {
+	b.each(func() {
 		b.dial(c, func(conn net.Conn) {
 			fmt.Fprintf(conn, "POST /login HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{", b.address)
 			c.add(drip(context.Background(), conn))
@@ -126,7 +126,7 @@ func (b *bed) slowLogins(ctx context.Context, c *tally) {
 
 // slowReaders ask for much and read nothing of it.
 func (b *bed) slowReaders(ctx context.Context, c *tally) {
-	b.each(ctx, func(context.Context) {
+	b.each(func() {
 		b.dial(c, func(conn net.Conn) {
 			fmt.Fprintf(conn, "GET /large HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", b.address, b.token)
 			c.add(cut(conn))
@@ -171,7 +171,7 @@ func (b *bed) idle(ctx context.Context, c *tally) {
 				r := bufio.NewReader(conn)
 				fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", b.address, b.token)
 				res, err := http.ReadResponse(r, nil)
-				if errors.Is(err, syscall.ECONNRESET) && time.Since(begun) >= bedHeadTimeout { // it was sent too late
+				if (errors.Is(err, syscall.ECONNRESET) || err == io.ErrUnexpectedEOF) && time.Since(begun) >= bedHeadTimeout { // it was sent too late
 					c.add("closed")
 					return
 				}
@@ -221,7 +221,7 @@ func (b *bed) stay(ctx context.Context, c *tally) {
 // refresh has uploads, and connections that are idle for less than a moment, beside
 // other clients with one idle connection each.
 func (b *bed) refresh(ctx context.Context, c *tally) {
-	b.eachPlace(ctx, func(place int) {
+	b.eachPlace(func(place int) {
 		switch place % 3 {
 		case 0:
 			b.dial(c, func(conn net.Conn) { c.add(b.upload(ctx, conn)) })
@@ -247,20 +247,23 @@ func (b *bed) nowAndThen(ctx context.Context, conn net.Conn, c *tally, pause tim
 		_, _ = io.Copy(io.Discard, res.Body)
 		c.add(fmt.Sprint(res.StatusCode))
 		conn.SetReadDeadline(time.Now().Add(pause))
+		if ctx.Err() != nil { // it may have ended before
+			return
+		}
 		if _, err := r.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
 			c.add("closed")
 			return
 		}
+		conn.SetReadDeadline(time.Time{})
 		if ctx.Err() != nil {
 			return
 		}
-		conn.SetReadDeadline(time.Time{})
 	}
 }
 
 // together three addresses upload, and a fourth has what is left.
 func (b *bed) together(ctx context.Context, c *tally) {
-	b.eachPlace(ctx, func(place int) {
+	b.eachPlace(func(place int) {
 		host := byte(66 + place%4)
 		b.dialFrom(0, host, c, func(conn net.Conn) {
 			if host < 69 {
@@ -277,7 +280,7 @@ func (b *bed) together(ctx context.Context, c *tally) {
 func (b *bed) headerFlood(ctx context.Context, c *tally) {
 	lines := strings.Repeat("X-Flood: 1\r\n", 5000)
 	line := "X-Flood: " + strings.Repeat("x", 1<<20) + "\r\n"
-	b.each(ctx, func(context.Context) {
+	b.each(func() {
 		for _, flood := range []string{lines, line} {
 			b.dial(c, func(conn net.Conn) {
 				go fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\n%s\r\n", b.address, flood)
@@ -289,7 +292,7 @@ func (b *bed) headerFlood(ctx context.Context, c *tally) {
 
 // websockets are opened and then say nothing.
 func (b *bed) websockets(ctx context.Context, c *tally) {
-	b.each(ctx, func(ctx context.Context) {
+	b.each(func() {
 		b.dial(c, func(conn net.Conn) {
 			fmt.Fprintf(conn, "GET /socket HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", b.address, b.token)
@@ -314,7 +317,7 @@ func (b *bed) strangerClient() *http.Client {
 func (b *bed) ask(ctx context.Context, c *tally, next func() *http.Request) {
 	client := b.strangerClient()
 	defer client.CloseIdleConnections()
-	b.each(ctx, func(context.Context) {
+	b.each(func() {
 		res, err := client.Do(next())
 		if err != nil {
 			c.add("no answer")
@@ -379,7 +382,7 @@ func (b *bed) badRefreshes(ctx context.Context, c *tally) {
 func (b *bed) revocations(ctx context.Context, c *tally) {
 	client := b.strangerClient()
 	defer client.CloseIdleConnections()
-	b.each(ctx, func(context.Context) {
+	b.each(func() {
 		body := `{"email":"ann@example.com","password":"` + goodPassword + `"}`
 		begun := time.Now()
 		for _, path := range []string{"/login", "/logout"} {

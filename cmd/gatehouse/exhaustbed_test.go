@@ -29,8 +29,10 @@ type bed struct {
 	address string // of the public listener
 	token   string // of the honest user
 	app     *httptest.Server
-	seconds time.Duration // how long an attack lasts
-	many    int           // connections of an attack
+	seconds time.Duration   // how long an attack lasts
+	many    int             // connections of an attack
+	nice    int             // how much it gives way to everybody else, 19 at most
+	enough  context.Context // after which no attempt of it begins
 }
 
 // appBytes is more than sockets take in when nobody reads.
@@ -295,6 +297,13 @@ func (c *tally) add(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.Counts[what]++
+}
+
+// hasOne reports whether one of these has come of an attempt.
+func (c *tally) hasOne(of []string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(of, func(what string) bool { return c.Counts[what] > 0 })
 }
 
 func (c *tally) String() string {

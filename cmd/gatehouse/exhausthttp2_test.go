@@ -31,7 +31,7 @@ type enemy struct {
 // gateway closes the connection, which it must if the attack does not look at
 // its context.
 func (b *bed) http2(ctx context.Context, c *tally, settings []http2.Setting, attack func(context.Context, *enemy) error) {
-	b.each(ctx, func(ctx context.Context) {
+	b.each(func() {
 		b.dial(c, func(plain net.Conn) {
 			conn := tls.Client(plain, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 			conn.SetDeadline(time.Now().Add(60 * time.Second))
