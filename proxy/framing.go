@@ -58,7 +58,9 @@ const (
 // TLS looks so to it, see [GuardRequest]. A *tls.Conn must have done its handshake; one
 // that negotiated another protocol is returned as it is. More than headerBytes of a
 // head are refused; 0 is net/http's default. A connection of HTTP/2 ends after idle
-// without a request, 0 for never: for that of the server see h2Idle.
+// without a request, 0 for never: for that of the server see h2Idle. What the guard
+// waits for ends with the Lifetime() context.Context of the connection or of one below
+// it (NetConn), if one has it: who closes one tells nobody above.
 func (g *Guard) Conn(conn net.Conn, headerBytes int, idle time.Duration) net.Conn {
 	if headerBytes <= 0 {
 		headerBytes = defaultHeaderBytes
@@ -75,6 +77,19 @@ func (g *Guard) Conn(conn net.Conn, headerBytes int, idle time.Duration) net.Con
 		return newH2Conn(secure, g, idle)
 	}
 	return conn
+}
+
+func lifetime(conn net.Conn) context.Context {
+	for {
+		switch c := conn.(type) {
+		case interface{ Lifetime() context.Context }:
+			return c.Lifetime()
+		case interface{ NetConn() net.Conn }:
+			conn = c.NetConn()
+		default:
+			return context.Background()
+		}
+	}
 }
 
 // GuardState is the http.Server.ConnState of guarded connections. It tells
@@ -282,7 +297,7 @@ func (c *guarded) refuse(wrong *violation, scratch []byte) error {
 		slog.String("request_id", id), slog.String("client", client), slog.Int("status", wrong.status),
 		slog.String("decision", ref.Code), slog.String("reason", wrong.Error()))
 
-	c.guard.Pace.hold(context.Background(), at.Addr(), 1)
+	c.guard.Pace.hold(lifetime(c.Conn), at.Addr(), 1)
 	now := time.Now()
 	_ = c.SetDeadline(now.Add(lingerTime))
 	body, _ := json.Marshal(errorBody{ref.Code, ref.Message, id}) // three strings

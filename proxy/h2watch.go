@@ -213,7 +213,7 @@ func (c *h2Conn) refuse(why string) {
 
 // linger drops what a refused client still sends while the answer is on its way.
 func (c *h2Conn) linger(scratch []byte) error {
-	c.guard.Pace.hold(context.Background(), c.client, 1)
+	c.guard.Pace.hold(lifetime(c.Conn), c.client, 1)
 	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
 	for left := lingerBytes; left > 0; {
 		n, err := c.Conn.Read(scratch)
@@ -308,7 +308,7 @@ func (c *h2Conn) holdUp(now time.Time) {
 	if c.spare >= 0 {
 		return
 	}
-	wait := c.guard.Pace.hold(context.Background(), c.client, (h2Frame-1-c.spare)/h2Frame)
+	wait := c.guard.Pace.hold(lifetime(c.Conn), c.client, (h2Frame-1-c.spare)/h2Frame)
 	c.spare = 0
 	if wait <= 0 {
 		return

@@ -3,12 +3,14 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -230,29 +232,52 @@ func TestH2GoAway(t *testing.T) {
 
 // Who does not stop is not read from any more; who stops for a while starts again.
 func TestH2Patience(t *testing.T) {
-	var p Pace
-	enemy := netip.MustParseAddr("192.0.2.1")
-	c := watched(&p)
-	now := time.Now()
-	flood := func() time.Duration {
-		p.wait(enemy, 1<<20, time.Now()) // others of the same network
-		c.spare, c.since = -h2Frame, now
-		before := c.held
-		c.holdUp(now)
-		return c.held - before
-	}
-	if wait := flood(); wait <= 0 || c.err != nil {
-		t.Fatalf("held for %s, %v", wait, c.err)
-	}
-	c.held = h2Patience
-	now = now.Add(h2Patience + time.Second)
-	if flood(); c.err != nil {
-		t.Errorf("after a pause: %v", c.err)
-	}
-	c.held = h2Patience
-	if flood(); c.err == nil {
-		t.Error("a flood without a pause is read on")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := watched(&Pace{})
+		flood := func() time.Duration { return floods(c) }
+		if wait := flood(); wait <= 0 || c.err != nil {
+			t.Fatalf("held for %s, %v", wait, c.err)
+		}
+		c.held = h2Patience
+		time.Sleep(h2Patience + time.Second)
+		if flood(); c.err != nil {
+			t.Errorf("after a pause: %v", c.err)
+		}
+		c.held = h2Patience
+		if flood(); c.err == nil {
+			t.Error("a flood without a pause is read on")
+		}
+	})
+}
+
+// floods is for how long c is held up for a flood.
+func floods(c *h2Conn) time.Duration {
+	c.guard.Pace.wait(c.client, 1<<20, time.Now()) // others of the same network
+	c.spare, c.since = -h2Frame, time.Now()
+	begun := time.Now()
+	c.holdUp(begun)
+	return time.Since(begun)
+}
+
+// A mortal connection can be closed from below.
+type mortal struct {
+	net.Conn
+	lifetime context.Context
+}
+
+func (m mortal) Lifetime() context.Context { return m.lifetime }
+
+// A connection that is closed keeps nothing until its client has paid.
+func TestHeldUpUntilClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lifetime, end := context.WithCancel(t.Context())
+		c := watched(&Pace{})
+		c.Conn = tls.Server(mortal{lifetime: lifetime}, nil)
+		time.AfterFunc(time.Millisecond, end)
+		if wait := floods(c); wait != time.Millisecond {
+			t.Errorf("the reader was held up for %s, want 1ms", wait)
+		}
+	})
 }
 
 // No more than h2Held refusals of a connection are held up at a time; those of others,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"container/heap"
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -84,6 +85,8 @@ type watched struct {
 	*net.TCPConn
 	gate     *gate
 	client   netip.Addr
+	lifetime context.Context // until it is closed, by us or by net/http
+	end      context.CancelFunc
 	standing atomic.Int32
 
 	// gate.mu guards the rest.
@@ -98,6 +101,7 @@ type watched struct {
 // watch is a connection that is to enter.
 func (g *gate) watch(conn *net.TCPConn) *watched {
 	c := &watched{TCPConn: conn, gate: g}
+	c.lifetime, c.end = context.WithCancel(context.Background())
 	if at, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		c.client = at.AddrPort().Addr().Unmap().WithZone("")
 	}
@@ -118,8 +122,12 @@ func watchedBelow(conn net.Conn) *watched {
 	}
 }
 
+// Lifetime is what [proxy.Guard] waits no longer than.
+func (c *watched) Lifetime() context.Context { return c.lifetime }
+
 func (c *watched) Close() error {
 	c.gate.leave(c)
+	c.end()
 	return c.TCPConn.Close()
 }
 
@@ -149,6 +157,7 @@ func (g *gate) enter(c *watched) bool {
 // turnAway closes a connection for want of places.
 func (g *gate) turnAway(c *watched) {
 	g.closed.Add(1)
+	c.end()
 	_ = c.TCPConn.Close()
 	g.full(c.client)
 }

@@ -67,6 +67,13 @@ func (g *simpleGate) last(c *simpleConn) {
 	g.open = append(slices.DeleteFunc(g.open, func(o *simpleConn) bool { return o == c }), c)
 }
 
+// watchOf is a connection of client, of which nothing is sent.
+func watchOf(g *gate, client netip.Addr) *watched {
+	c := g.watch(&net.TCPConn{})
+	c.client = client
+	return c
+}
+
 // A gate does what the simple one does, whatever comes.
 func TestGate(t *testing.T) {
 	for seed := range uint64(200) {
@@ -80,7 +87,7 @@ func TestGate(t *testing.T) {
 		for step := range 500 {
 			at := func(what string) string { return fmt.Sprintf("seed %d, step %d: %s", seed, step, what) }
 			if rnd.IntN(3) == 0 || len(simple.open) == 0 {
-				c := &simpleConn{watched: &watched{TCPConn: &net.TCPConn{}, gate: g, client: clients[rnd.IntN(len(clients))]}}
+				c := &simpleConn{watched: watchOf(g, clients[rnd.IntN(len(clients))])}
 				c.client = authn.Network(c.watched.client)
 				full := len(simple.open) == simple.max
 				victim := simple.victim(c.client)
@@ -300,7 +307,7 @@ func TestGrace(t *testing.T) {
 	g := &gate{gateTimes: gateTimes{grace: time.Hour}, full: func(netip.Addr) {}}
 	g.limit(100, nil)
 	from := func(host byte) *watched {
-		return &watched{TCPConn: &net.TCPConn{}, gate: g, client: netip.AddrFrom4([4]byte{192, 0, 2, host})}
+		return watchOf(g, netip.AddrFrom4([4]byte{192, 0, 2, host}))
 	}
 	for host := range byte(98) {
 		g.enter(from(host))
@@ -447,11 +454,11 @@ func BenchmarkGate(b *testing.B) {
 	g := &gate{}
 	g.limit(1<<20, nil)
 	for i := range 10000 { // other clients
-		g.enter(&watched{TCPConn: &net.TCPConn{}, gate: g, client: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})})
+		g.enter(watchOf(g, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})))
 	}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
-		c := &watched{TCPConn: &net.TCPConn{}, gate: g, client: netip.MustParseAddr("192.0.2.1")}
+		c := watchOf(g, netip.MustParseAddr("192.0.2.1"))
 		g.enter(c)
 		for pb.Next() {
 			g.begin(c)
