@@ -35,7 +35,8 @@ type exchange struct {
 	aborted   bool                      // the answer was cut short
 	forwarded time.Time                 // when the upstream was asked
 	upstream  time.Duration             // until its response header
-	held      time.Duration             // its refusal was held up for so long
+	held      time.Duration             // its refusal was held up for so long, or -1: it did not go out
+	holding   *h2Conn                   // which counts that refusal
 	stripped  []string                  // identity headers that the client brought
 	assertion string                    // the signed identity assertion
 	failure   error                     // what the ReverseProxy's ErrorHandler was told

@@ -136,6 +136,7 @@ func (g *Gateway) exchange(w http.ResponseWriter, r *http.Request, err error) {
 	s := g.snapshot.Load()
 	x := newExchange(s, w, r)
 	g.metrics.inFlight.Inc()
+	defer x.handOver()
 	defer g.finish(x) // one log line, one set of metrics, even after a panic
 	if err == nil {
 		err = g.serve(s, x, r)
@@ -147,7 +148,7 @@ func (g *Gateway) exchange(w http.ResponseWriter, r *http.Request, err error) {
 		x.err = err
 		if x.status == 0 {
 			if paced(authn.AsRefusal(err)) {
-				if x.held = g.pace.hold(r.Context(), x.peer.client, 1); x.held < 0 {
+				if wait := g.pace.due(x.peer.client, 1); wait > 0 && !x.holdUp(g.pace, wait) {
 					panic(http.ErrAbortHandler)
 				}
 			}

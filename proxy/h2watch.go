@@ -58,7 +58,7 @@ type h2Conn struct {
 	told  bool  // that the client does not speak HTTP/2
 
 	handled atomic.Int64 // requests that net/http has handed on
-	holding atomic.Int32 // refusals that are held up
+	holding atomic.Int32 // refusals that are held up, or that nobody takes
 	refused atomic.Bool  // nothing is read any more
 
 	earned  atomic.Int64 // by answers, in units of h2Frame

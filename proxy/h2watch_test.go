@@ -7,8 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"net/netip"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -280,37 +280,51 @@ func TestHeldUpUntilClosed(t *testing.T) {
 	})
 }
 
-// No more than h2Held refusals of a connection are held up at a time; those of others,
-// whom a trusted proxy speaks for, are not its own.
+// No more than h2Held refusals of a connection are held up at a time, those included
+// that nobody takes; those of others, whom a trusted proxy speaks for, are not its own.
 func TestH2Held(t *testing.T) {
-	var p Pace
-	c := watched(&p)
-	ctx, stop := context.WithCancel(GuardContext(t.Context(), c))
-	defer stop()
-	other := netip.MustParseAddr("192.0.2.2")
-	for _, client := range []netip.Addr{c.client, other} {
-		p.wait(client, 2*paceBurst, time.Now())
-		var held sync.WaitGroup
-		defer held.Wait()
-		for range h2Held {
-			held.Go(func() { p.hold(ctx, client, 1) })
+	synctest.Test(t, func(t *testing.T) {
+		var p Pace
+		c := watched(&p)
+		ctx := GuardContext(t.Context(), c)
+		refusal := func(client string) *exchange {
+			r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+			return &exchange{ResponseWriter: httptest.NewRecorder(), request: r, peer: peer{client: netip.MustParseAddr(client)}}
 		}
-	}
-	eventually(t, "the refusals to be held up", func() bool { return c.holding.Load() == h2Held })
-	over, cancel := context.WithCancel(ctx)
-	cancel()
-	if got := p.hold(over, netip.MustParseAddr("::ffff:192.0.2.1"), 1); got != -1 {
-		t.Errorf("one more is held for %s, want -1", got)
-	}
-	if got := p.hold(over, other, 1); got < 0 {
-		t.Errorf("one more of another client is held for %s", got)
-	}
-	stop()
-	eventually(t, "the refusals to go out", func() bool { return c.holding.Load() == 0 })
-	if got := p.hold(over, c.client, 1); got < 0 {
-		t.Errorf("when they have gone the next is held for %s", got)
-	}
-	if got := c.handled.Load(); got != -1 {
-		t.Errorf("%d handled, want one less than before", got)
-	}
+		const own, other = "::ffff:192.0.2.1", "192.0.2.2"
+		var told []*exchange
+		for range h2Held {
+			told = append(told, refusal(own))
+			go func() {
+				if x := told[len(told)-1]; !x.holdUp(&p, time.Second) || x.held != time.Second {
+					t.Errorf("a refusal was held up for %s, want 1s", x.held)
+				}
+			}()
+			synctest.Wait()
+		}
+		dropped := func(when string) {
+			if x := refusal(own); x.holdUp(&p, time.Second) || x.held != -1 {
+				t.Errorf("%s one more is held up for %s, want -1", when, x.held)
+			}
+			if !c.guard.Drops(c) {
+				t.Errorf("%s one more would be refused", when)
+			}
+		}
+		dropped("while they wait")
+		if x := refusal(other); !x.holdUp(&p, 0) {
+			t.Error("one more of another client is dropped")
+		}
+		time.Sleep(2 * time.Second)
+		dropped("while nobody takes them")
+		told[0].handOver()
+		if c.guard.Drops(c) {
+			t.Error("when one was taken the next is dropped")
+		}
+		if x := refusal(own); !x.holdUp(&p, 0) {
+			t.Error("when one was taken the next is not held up")
+		}
+		if got := c.handled.Load(); got != -4 {
+			t.Errorf("%d handled, want four less than before", got)
+		}
+	})
 }

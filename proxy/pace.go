@@ -51,23 +51,27 @@ func (p *Pace) trust(proxies []netip.Prefix) {
 }
 
 // hold waits as long as client has to for n refusals, or until ctx ends, and
-// returns how long that was, -1 if they are not to go out at all.
+// returns how long that was.
 func (p *Pace) hold(ctx context.Context, client netip.Addr, n int) time.Duration {
+	return p.sit(ctx, p.due(client, n))
+}
+
+// due is how long client has to wait for n refusals, which it counts.
+func (p *Pace) due(client netip.Addr, n int) time.Duration {
 	if p == nil || !client.IsValid() {
 		return 0
 	}
 	if trusted := p.trusted.Load(); trusted != nil && isTrusted(*trusted, client.Unmap().WithZone("")) {
 		return 0
 	}
-	wait := p.wait(client, n, time.Now())
+	return p.wait(client, n, time.Now())
+}
+
+// sit waits, until ctx ends at most, and returns how long that was.
+func (p *Pace) sit(ctx context.Context, wait time.Duration) time.Duration {
 	if wait <= 0 {
 		return 0
 	}
-	end, ok := h2Hold(ctx, client)
-	if !ok {
-		return -1
-	}
-	defer end()
 	if p.Metrics != nil {
 		p.Metrics.held.Inc()
 	}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gatehouse/authn"
@@ -447,6 +448,41 @@ func TestRefusedOverHTTP2(t *testing.T) {
 	if status := <-answered; status != http.StatusServiceUnavailable {
 		t.Errorf("who was refused got %d", status)
 	}
+}
+
+// Where all places are taken, the connections of who has many come one after another;
+// those of others come at once.
+func TestOneAfterAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{gateTimes: usualTimes, full: func(netip.Addr) {}}
+		many, few, proxy := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
+		g.limit(20, []netip.Prefix{netip.PrefixFrom(proxy, 32)})
+		enters := func(client netip.Addr, want string) {
+			t.Helper()
+			got := ""
+			for range want {
+				c := watchOf(g, client)
+				if g.enter(c) {
+					got += "y"
+				} else {
+					got += "n"
+				}
+			}
+			if got != want {
+				t.Errorf("entered: %s, want %s", got, want)
+			}
+		}
+		enters(few, "yyy")
+		enters(many, "yyyyyyyyyyyyyyyyy") // there is room
+		time.Sleep(2 * time.Second)
+		enters(many, "ynn")
+		enters(few, "yy") // places of the other
+		time.Sleep(waitingTick - 1)
+		enters(many, "n")
+		time.Sleep(1)
+		enters(many, "yn")
+		enters(proxy, "yyyyyyyy") // there are many clients behind it
+	})
 }
 
 // BenchmarkGate is what a request costs here.

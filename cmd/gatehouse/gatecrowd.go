@@ -3,6 +3,7 @@ package main
 import (
 	"container/heap"
 	"net/netip"
+	"time"
 )
 
 // A crowd is the connections of one client, as authn.Network says.
@@ -10,8 +11,9 @@ type crowd struct {
 	prefix         netip.Prefix
 	open           int
 	busy, draining int
-	oldest, newest *watched // of the others, by since
-	place          int      // in idlers
+	oldest, newest *watched  // of the others, by since
+	entered        time.Time // the last of them
+	place          int       // in idlers
 }
 
 // idlers is a heap of the clients. First is, of those that have a connection

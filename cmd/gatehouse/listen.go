@@ -189,10 +189,14 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (f *front) answer(w http.ResponseWriter, r *http.Request) {
 	if f.gate.refusing.Load() > 0 {
-		conn := watchedBelow(r.Context().Value(patienceKey{}).(*patience).conn)
+		guarded := r.Context().Value(patienceKey{}).(*patience).conn
+		conn := watchedBelow(guarded)
 		if conn.standing.Load() != served {
 			switch f.gate.begin(conn) { // others may have ended meanwhile
 			case crowded:
+				if f.guard.Drops(guarded) {
+					panic(http.ErrAbortHandler)
+				}
 				f.handler.Refuse(w, r, authn.ErrBusy.Because(errCrowded).After(time.Second))
 				return
 			case evicted: // nobody would read the answer
