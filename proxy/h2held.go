@@ -10,9 +10,10 @@ import (
 	"gatehouse/authn"
 )
 
-// h2Held refusals of one connection may be held up, or wait for the client to take
-// them, at a time: what each costs is too much for a hundred on every connection. More
-// are not told at all.
+// h2Held refusals of one connection may be held up at a time, or, having been, wait for
+// the client to take them: what each costs is too much for a hundred on every
+// connection. More are not told at all. Those that need not wait do not count: of them
+// Pace lets through few enough.
 const h2Held = 10
 
 type h2ConnKey struct{}
@@ -60,7 +61,7 @@ func (x *exchange) handOver() {
 }
 
 // Drops reports whether a request on conn that is to be refused as busy is not to be
-// answered, as its refusal would not go out anyway. It counts those.
+// answered, since h2Held refusals on it wait already, and counts those.
 func (g *Guard) Drops(conn net.Conn) bool {
 	c, ok := conn.(*h2Conn)
 	if !ok || c.holding.Load() < h2Held {

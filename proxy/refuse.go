@@ -94,10 +94,14 @@ func (s *Snapshot) refuse(x *exchange, r *http.Request, err error) {
 		s.refusePage(x, r, ref, status)
 		return
 	}
+	body, _ := json.Marshal(errorBody{ref.Code, ref.Message, x.id[0]}) // three strings
 	h.Set("Content-Type", "application/json")
+	if r.Method != http.MethodHead {
+		h.Set("Content-Length", strconv.Itoa(len(body)+1)) // it may be sent before net/http knows
+	}
 	x.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		json.NewEncoder(x).Encode(errorBody{ref.Code, ref.Message, x.id[0]})
+		_, _ = x.Write(append(body, '\n'))
 	}
 }
 

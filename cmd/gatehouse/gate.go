@@ -32,7 +32,7 @@ import (
 //     [proxy.Share] bounds those of one client. An answer of which the system has
 //     something left is as good as a request for a while (gateTimes.drain), within
 //     the same bounds.
-//   - A client that has many gets no more of them at once.
+//   - A client that has many replaces them one after another.
 //
 // A request costs two short locks for all this.
 type gate struct {
@@ -59,7 +59,7 @@ type gateTimes struct {
 	grace time.Duration // what a connection has for its request before it may have to give way to equals
 	fresh time.Duration // what net/http may need to hand over the end of an answer
 	drain time.Duration // what an answer has to leave the system
-	pause time.Duration // between two connections of a client that has many, where no place is left
+	pause time.Duration // between two connections of a client that has many, at most, where no place is left
 }
 
 var usualTimes = gateTimes{grace: time.Second, fresh: 100 * time.Millisecond, drain: 10 * time.Second, pause: waitingTick}
@@ -170,7 +170,7 @@ func (g *gate) tryEnter(c *watched) (gone []*watched, ok bool) {
 	defer g.mu.Unlock()
 	key := authn.Network(c.client)
 	n, now := g.crowds[key], time.Now()
-	if n != nil && g.rushes(n, now) && !g.trusts(c) {
+	if n != nil && !g.trusts(c) && g.rushes(n, now) {
 		return nil, false
 	}
 	for g.max > 0 && g.open >= g.max {
@@ -194,18 +194,30 @@ func (g *gate) tryEnter(c *watched) (gone []*watched, ok bool) {
 	}
 	g.open++
 	n.open++
-	c.crowd, c.since, n.entered = n, now, now
+	c.crowd, c.since = n, now
 	g.append(c)
 	return gone, true
 }
 
 // rushes reports whether connections of n, a client that has many, come too fast after
-// one another while others want their places. Each may ask for a hundred things at once,
-// for all of which the requests of others would have to wait: 20 connections that
-// replaced 20 together took honest clients' p99 to four times its own.
+// one another where all places are taken, and counts the one that does not. Each may ask
+// for a hundred things at once, for all of which the requests of others would have to
+// wait: 20 connections that replaced 20 together, all the time, took honest clients' p99
+// to four times its own. Half of what it has a client may replace at once, now and then:
+// the generic cell rate algorithm.
 func (g *gate) rushes(n *crowd, now time.Time) bool {
-	return g.max > 0 && g.open+g.waiting >= g.max && 4*n.open > g.max &&
-		now.Sub(n.entered) < min(g.pause, 2*g.grace/time.Duration(n.open))
+	if g.max == 0 || g.open < g.max || 4*n.open <= g.max {
+		return false
+	}
+	paid := n.paid
+	if paid.Before(now) {
+		paid = now
+	}
+	if paid = paid.Add(min(g.pause, 2*g.grace/time.Duration(n.open))); paid.Sub(now) > g.grace {
+		return true
+	}
+	n.paid = paid
+	return false
 }
 
 // spare is the connection that has to give way to one of own, which is nil for a

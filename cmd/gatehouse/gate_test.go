@@ -106,6 +106,9 @@ func TestGate(t *testing.T) {
 					if g.begin(victim.watched) != evicted { // its request has come too late
 						t.Fatal(at("a request without a place is served"))
 					}
+					if victim.lifetime.Err() == nil {
+						t.Fatal(at("what waits for it goes on"))
+					}
 					_ = victim.watched.Close()
 				} else if gone != nil {
 					t.Fatal(at("one gave way for nothing"))
@@ -116,7 +119,12 @@ func TestGate(t *testing.T) {
 			c := simple.open[rnd.IntN(len(simple.open))]
 			switch rnd.IntN(4) {
 			case 0:
-				_ = c.watched.Close()
+				if c.lifetime.Err() != nil {
+					t.Fatal(at("it has ended before it was closed"))
+				}
+				if _ = c.watched.Close(); c.lifetime.Err() == nil {
+					t.Fatal(at("what waits for it goes on after it was closed"))
+				}
 				c.crowded = false
 				simple.open = slices.DeleteFunc(simple.open, func(o *simpleConn) bool { return o == c })
 			case 1:
@@ -450,38 +458,38 @@ func TestRefusedOverHTTP2(t *testing.T) {
 	}
 }
 
-// Where all places are taken, the connections of who has many come one after another;
-// those of others come at once.
+// Where all places are taken, who has many replaces half of them at once and the rest
+// one after another; others come at once.
 func TestOneAfterAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gate{gateTimes: usualTimes, full: func(netip.Addr) {}}
 		many, few, proxy := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
-		g.limit(20, []netip.Prefix{netip.PrefixFrom(proxy, 32)})
-		enters := func(client netip.Addr, want string) {
+		g.limit(200, []netip.Prefix{netip.PrefixFrom(proxy, 32)})
+		enters := func(client netip.Addr, tries, want int) {
 			t.Helper()
-			got := ""
-			for range want {
-				c := watchOf(g, client)
-				if g.enter(c) {
-					got += "y"
-				} else {
-					got += "n"
+			got := 0
+			for range tries {
+				if g.enter(watchOf(g, client)) {
+					got++
 				}
 			}
 			if got != want {
-				t.Errorf("entered: %s, want %s", got, want)
+				t.Errorf("%s has entered %d times, want %d", client, got, want)
 			}
 		}
-		enters(few, "yyy")
-		enters(many, "yyyyyyyyyyyyyyyyy") // there is room
+		enters(few, 40, 40)
+		enters(many, 160, 160)
 		time.Sleep(2 * time.Second)
-		enters(many, "ynn")
-		enters(few, "yy") // places of the other
-		time.Sleep(waitingTick - 1)
-		enters(many, "n")
-		time.Sleep(1)
-		enters(many, "yn")
-		enters(proxy, "yyyyyyyy") // there are many clients behind it
+		enters(many, 160, 80)
+		enters(few, 8, 8)
+		time.Sleep(2*time.Second/152 - time.Microsecond)
+		enters(many, 1, 0)
+		time.Sleep(time.Microsecond)
+		enters(many, 2, 1)
+		enters(proxy, 60, 60) // there are many clients behind it
+		time.Sleep(2 * time.Second)
+		enters(proxy, 60, 60)
+		enters(many, 92, 50) // 20 ms apart
 	})
 }
 

@@ -12,7 +12,7 @@ type crowd struct {
 	open           int
 	busy, draining int
 	oldest, newest *watched  // of the others, by since
-	entered        time.Time // the last of them
+	paid           time.Time // when those that have come so far will be, see gate.rushes
 	place          int       // in idlers
 }
 

@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"gatehouse/config"
 )
@@ -90,6 +93,74 @@ func TestRefusedFloodOverHTTP2(t *testing.T) {
 	writePair(t, dir)
 	writeFile(t, filepath.Join(dir, "gateway.yaml"), "tls: {cert_file: cert.pem, key_file: key.pem}\nroutes: [{path: /, upstream: \"echo:\", access: authenticated}]\n")
 	gw := startGateway(t, buildAsShipped(t), dir)
+	floodRefused(t, gw)
+	if metrics, err := get(gw.admin + "/metrics"); err != nil || !regexp.MustCompile(`\ngatehouse_requests_dropped_total [1-9]`).MatchString(metrics) {
+		t.Errorf("no request was dropped, say the metrics: %v", err)
+	}
+}
+
+// Refusals that were held up and are not taken count as if they still were: a client
+// that opens no window has no more of them than one that waits.
+func TestRefusalsNobodyTakes(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir)
+	writeFile(t, filepath.Join(dir, "gateway.yaml"), "tls: {cert_file: cert.pem, key_file: key.pem}\nroutes: [{path: /, upstream: \"echo:\", access: authenticated}]\n")
+	gw := startGateway(t, buildAsShipped(t), dir)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(gw.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := beginHTTP2On(t, conn)
+	if err := c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}); err != nil {
+		t.Fatal(err)
+	}
+	bad := append(headOf("/"), [2]string{"authorization", "Bearer of.bad.news"})
+	told, whole, reset := 0, 0, 0
+	// until reads until there have been that many.
+	until := func(n *int, want int) {
+		t.Helper()
+		for *n < want {
+			switch f, err := c.ReadFrame(); f := f.(type) {
+			case nil:
+				t.Fatalf("%d told, %d of them whole, %d reset: %v", told, whole, reset, err)
+			case *http2.MetaHeadersFrame:
+				if told++; f.PseudoValue("status") != "401" || !slices.ContainsFunc(f.Fields, func(h hpack.HeaderField) bool { return h.Name == "content-length" }) {
+					t.Errorf("told %v", f.Fields)
+				}
+			case *http2.DataFrame:
+				if f.StreamEnded() {
+					whole++
+				}
+			case *http2.RSTStreamFrame:
+				reset++
+			}
+		}
+	}
+	floodRefused(t, gw) // so that the next has to wait
+	const held, more = 10, 15
+	for range held + more {
+		c.ask(bad, true)
+	}
+	until(&reset, more)
+	until(&told, held)
+	c.ask(bad, true)
+	until(&reset, more+1)
+	if err := c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 16}); err != nil {
+		t.Fatal(err)
+	}
+	until(&whole, held)
+	floodRefused(t, gw)
+	c.ask(bad, true)
+	until(&whole, held+1)
+	if reset != more+1 || told != held+1 {
+		t.Errorf("%d told and %d reset, want %d and %d", told, reset, held+1, more+1)
+	}
+}
+
+// floodRefused asks for what is refused until a hundred of it is reset.
+func floodRefused(t *testing.T, gw *liveGateway) {
+	t.Helper()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
 	defer client.CloseIdleConnections()
 	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
@@ -124,8 +195,5 @@ func TestRefusedFloodOverHTTP2(t *testing.T) {
 	clients.Wait()
 	if reset.Load() == 0 {
 		t.Error("every request of a flood is answered")
-	}
-	if metrics, err := get(gw.admin + "/metrics"); err != nil || !regexp.MustCompile(`\ngatehouse_requests_dropped_total [1-9]`).MatchString(metrics) {
-		t.Errorf("no request was dropped, say the metrics: %v", err)
 	}
 }

@@ -34,7 +34,12 @@ type h2Client struct {
 // beginHTTP2 sends the preface, but not the settings that are to follow.
 func beginHTTP2(t *testing.T, f *front) *h2Client {
 	t.Helper()
-	conn := tls.Client(dial(t, f).Conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	return beginHTTP2On(t, dial(t, f).Conn)
+}
+
+func beginHTTP2On(t *testing.T, plain net.Conn) *h2Client {
+	t.Helper()
+	conn := tls.Client(plain, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	c := &h2Client{Framer: http2.NewFramer(conn, conn), conn: conn, stream: 1}
 	c.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
