@@ -67,6 +67,16 @@ func (p *Pace) due(client netip.Addr, n int) time.Duration {
 	return p.wait(client, n, time.Now())
 }
 
+// Owes reports whether a refusal of client would have to wait.
+func (p *Pace) Owes(client netip.Addr) bool {
+	if p == nil || !client.IsValid() {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Until(p.clients[authn.Network(client)]) >= paceBurst*time.Second/paceRate
+}
+
 // sit waits, until ctx ends at most, and returns how long that was.
 func (p *Pace) sit(ctx context.Context, wait time.Duration) time.Duration {
 	if wait <= 0 {

@@ -83,6 +83,9 @@ func TestPaceHold(t *testing.T) {
 	if text := scrape(t, m); strings.Contains(text, "\ngatehouse_refusals_held_total 0\n") {
 		t.Error("nothing was held")
 	}
+	if !p.Owes(enemy) || !p.Owes(netip.MustParseAddr("::ffff:192.0.2.1")) || p.Owes(netip.MustParseAddr("192.0.2.2")) || p.Owes(netip.Addr{}) {
+		t.Error("others owe, or the enemy does not")
+	}
 	p.trust([]netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")})
 	before := len(p.clients)
 	p.hold(t.Context(), netip.MustParseAddr("::ffff:192.0.2.7"), 1)
@@ -92,6 +95,9 @@ func TestPaceHold(t *testing.T) {
 	var none *Pace
 	none.trust(nil)
 	none.hold(ctx, enemy, 1)
+	if none.Owes(enemy) {
+		t.Error("somebody owes nobody")
+	}
 }
 
 func TestPaced(t *testing.T) {

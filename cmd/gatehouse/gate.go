@@ -36,9 +36,10 @@ import (
 //
 // A request costs two short locks for all this.
 type gate struct {
-	refusing atomic.Int32            // connections that are not served
-	closed   atomic.Int64            // connections that had to give way, ever
-	full     func(client netip.Addr) // called for each of them, whose it was
+	refusing atomic.Int32                 // connections that are not served
+	closed   atomic.Int64                 // connections that had to give way, ever
+	full     func(client netip.Addr)      // called for each of them, whose it was
+	owes     func(client netip.Addr) bool // whether it asks for too much that is refused; nil: nobody does
 	gateTimes
 
 	mu         sync.Mutex
@@ -170,7 +171,7 @@ func (g *gate) tryEnter(c *watched) (gone []*watched, ok bool) {
 	defer g.mu.Unlock()
 	key := authn.Network(c.client)
 	n, now := g.crowds[key], time.Now()
-	if n != nil && !g.trusts(c) && g.rushes(n, now) {
+	if n != nil && !g.trusts(c) && g.rushes(n, c.client, now) {
 		return nil, false
 	}
 	for g.max > 0 && g.open >= g.max {
@@ -197,27 +198,6 @@ func (g *gate) tryEnter(c *watched) (gone []*watched, ok bool) {
 	c.crowd, c.since = n, now
 	g.append(c)
 	return gone, true
-}
-
-// rushes reports whether connections of n, a client that has many, come too fast after
-// one another where all places are taken, and counts the one that does not. Each may ask
-// for a hundred things at once, for all of which the requests of others would have to
-// wait: 20 connections that replaced 20 together, all the time, took honest clients' p99
-// to four times its own. Half of what it has a client may replace at once, now and then:
-// the generic cell rate algorithm.
-func (g *gate) rushes(n *crowd, now time.Time) bool {
-	if g.max == 0 || g.open < g.max || 4*n.open <= g.max {
-		return false
-	}
-	paid := n.paid
-	if paid.Before(now) {
-		paid = now
-	}
-	if paid = paid.Add(min(g.pause, 2*g.grace/time.Duration(n.open))); paid.Sub(now) > g.grace {
-		return true
-	}
-	n.paid = paid
-	return false
 }
 
 // spare is the connection that has to give way to one of own, which is nil for a

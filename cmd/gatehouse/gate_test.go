@@ -462,7 +462,8 @@ func TestRefusedOverHTTP2(t *testing.T) {
 // one after another; others come at once.
 func TestOneAfterAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &gate{gateTimes: usualTimes, full: func(netip.Addr) {}}
+		owing := false
+		g := &gate{gateTimes: usualTimes, full: func(netip.Addr) {}, owes: func(netip.Addr) bool { return owing }}
 		many, few, proxy := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
 		g.limit(200, []netip.Prefix{netip.PrefixFrom(proxy, 32)})
 		enters := func(client netip.Addr, tries, want int) {
@@ -490,6 +491,19 @@ func TestOneAfterAnother(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		enters(proxy, 60, 60)
 		enters(many, 92, 50) // 20 ms apart
+		time.Sleep(2 * time.Second)
+		owing = true
+		enters(many, 92, 1)
+		time.Sleep(waitingTick)
+		enters(many, 2, 1)
+		for c := range 2 { // places become free, for which somebody waits
+			_ = g.crowds[authn.Network(few)].oldest.Close()
+			g.waiting = 2
+			time.Sleep(time.Duration(c) * waitingTick)
+			enters(many, 2, c)
+		}
+		owing = false
+		enters(many, 1, 1)
 	})
 }
 

@@ -97,7 +97,7 @@ func newFront(l *net.TCPListener, handler frontHandler, guard *proxy.Guard) *fro
 	f.base, f.cut = context.WithCancel(context.Background())
 	f.arriving, f.stop = context.WithCancel(context.Background())
 	f.onIdle = sync.OnceFunc(func() { close(f.idle) })
-	f.gate.full, f.gate.gateTimes = f.tellFull(), usualTimes
+	f.gate.full, f.gate.owes, f.gate.gateTimes = f.tellFull(), guard.Pace.Owes, usualTimes
 	return f
 }
 
