@@ -79,6 +79,7 @@ func (g *Guard) Conn(conn net.Conn, headerBytes int, idle time.Duration) net.Con
 	return conn
 }
 
+// lifetime is that of conn or of one below it, see [Guard.Conn].
 func lifetime(conn net.Conn) context.Context {
 	for {
 		switch c := conn.(type) {
