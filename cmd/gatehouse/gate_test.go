@@ -494,12 +494,14 @@ func TestOneAfterAnother(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		owing = true
 		enters(many, 92, 1)
-		time.Sleep(waitingTick)
+		time.Sleep(floodPace*waitingTick - time.Microsecond)
+		enters(many, 1, 0)
+		time.Sleep(time.Microsecond)
 		enters(many, 2, 1)
 		for c := range 2 { // places become free, for which somebody waits
 			_ = g.crowds[authn.Network(few)].oldest.Close()
 			g.waiting = 2
-			time.Sleep(time.Duration(c) * waitingTick)
+			time.Sleep(time.Duration(c) * floodPace * waitingTick)
 			enters(many, 2, c)
 		}
 		owing = false

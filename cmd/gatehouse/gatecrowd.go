@@ -137,19 +137,24 @@ func (g *gate) remove(c *watched) {
 	heap.Fix(&g.idlers, n.place)
 }
 
+// floodPace is how many times as long a client whose refusals have to wait does so for
+// its next connection.
+const floodPace = 5
+
 // rushes reports whether connections of n, a client that has many, come too fast after
 // one another where all places are taken, and counts the one that does not. Each may ask
 // for a hundred things at once, for all of which others would have to wait: 20 that
 // replaced 20, all the time, took honest clients' p99 to four times its own. Half of what
 // it has a client may replace at once, now and then (the generic cell rate algorithm),
-// but not if what it asks for is refused anyway: then not even in places that are free
-// for a moment while somebody waits.
+// but not if what it asks for is refused anyway: then each has to wait floodPace times as
+// long, and not even places are for it that are free for a moment while somebody waits.
 func (g *gate) rushes(n *crowd, client netip.Addr, now time.Time) bool {
 	if g.max == 0 || g.open+g.waiting < g.max || 4*n.open <= g.max {
 		return false
 	}
 	each, burst := min(g.pause, 2*g.grace/time.Duration(n.open)), g.grace
 	if g.owes != nil && g.owes(client) {
+		each *= floodPace
 		burst = each
 	} else if g.open < g.max {
 		return false
