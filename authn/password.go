@@ -107,12 +107,16 @@ type Hasher struct {
 	compare  func(hash, password []byte) error
 }
 
+// HashWorkers is how many passwords are hashed at once, as many as half of the
+// processors that there are when it is first asked.
+var HashWorkers = sync.OnceValue(func() int { return max(1, runtime.GOMAXPROCS(0)/2) })
+
 // queuePerWorker is a wait of some eight seconds at cost 12.
 const queuePerWorker = 32
 
 // NewHasher hashes with the given bcrypt cost, 4 to config.MaxBcryptCost.
 func NewHasher(cost int) *Hasher {
-	workers := max(1, runtime.GOMAXPROCS(0)/2)
+	workers := HashWorkers()
 	return &Hasher{
 		cost:     min(max(cost, bcrypt.MinCost), config.MaxBcryptCost),
 		desks:    make(chan struct{}, workers),

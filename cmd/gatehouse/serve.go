@@ -67,6 +67,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 
 	// Load.
 	a.startMemory()
+	a.startProcessors()
 	cfg, made, err := s.read()
 	if err != nil {
 		return err
