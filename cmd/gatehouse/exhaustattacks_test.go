@@ -171,8 +171,8 @@ func (b *bed) idle(ctx context.Context, c *tally) {
 				r := bufio.NewReader(conn)
 				fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", b.address, b.token)
 				res, err := http.ReadResponse(r, nil)
-				if (errors.Is(err, syscall.ECONNRESET) || err == io.ErrUnexpectedEOF) && time.Since(begun) >= bedHeadTimeout { // it was sent too late
-					c.add("closed")
+				if errors.Is(err, syscall.ECONNRESET) || err == io.ErrUnexpectedEOF {
+					c.add(map[bool]string{true: "closed", false: gaveWay}[time.Since(begun) >= bedHeadTimeout]) // it was sent too late
 					return
 				}
 				if err != nil {

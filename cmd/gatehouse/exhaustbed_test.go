@@ -142,15 +142,24 @@ func (b *bed) newClient(hurried bool) *http.Client {
 // A use is what honest clients saw.
 type use struct {
 	mu     sync.Mutex
-	took   []time.Duration
+	first  []time.Duration // what those requests took that began within onset
+	took   []time.Duration // and the others
 	failed map[string]int
+	logins tally
+	busy   []time.Duration // how long it took to be told so at the login
 }
 
+// onset is the time in which an attack makes its connections: ten thousand take two
+// seconds of its processor. What honest clients see of that stands by itself in the
+// table: in the whole it would weigh more the shorter the attack is.
+const onset = 2 * time.Second
+
 // honest uses the gateway until ctx ends, as three clients: one makes a
-// connection for each request.
-func (b *bed) honest(ctx context.Context) *use {
-	u := &use{failed: map[string]int{}}
+// connection for each request. Where signsIn, a fourth signs in now and then.
+func (b *bed) honest(t *testing.T, ctx context.Context, signsIn bool) *use {
+	u := &use{failed: map[string]int{}, logins: tally{Counts: map[string]int{}}}
 	var clients sync.WaitGroup
+	came := time.Now()
 	for i := range 3 {
 		clients.Go(func() {
 			client := b.newClient(i == 0)
@@ -158,14 +167,22 @@ func (b *bed) honest(ctx context.Context) *use {
 			for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
 				begin := time.Now()
 				err := b.once(client)
+				took := time.Since(begin)
 				u.mu.Lock()
-				u.took = append(u.took, time.Since(begin))
+				if begin.Sub(came) < onset {
+					u.first = append(u.first, took)
+				} else {
+					u.took = append(u.took, took)
+				}
 				if err != nil {
 					u.failed[err.Error()]++
 				}
 				u.mu.Unlock()
 			}
 		})
+	}
+	if signsIn {
+		clients.Go(func() { b.visit(t, ctx, u) })
 	}
 	clients.Wait()
 	return u
@@ -191,10 +208,53 @@ func (b *bed) once(client *http.Client) error {
 	return err
 }
 
-// visits signs in as an honest user now and then, until ctx ends, and says what
-// came of it.
-func (b *bed) visits(t *testing.T, ctx context.Context) string {
+// uses are those of several rounds.
+type uses []*use
+
+// quantile is the median of the rounds' quantiles, at the onset and after it; q is 0
+// to 1.
+func (all uses) quantile(q float64) (onset, later time.Duration) {
+	var first, took []time.Duration
+	for _, u := range all {
+		first, took = append(first, quantile(u.first, q)), append(took, quantile(u.took, q))
+	}
+	return quantile(first, .5), quantile(took, .5)
+}
+
+func (all uses) requests() (n int) {
+	for _, u := range all {
+		n += len(u.first) + len(u.took)
+	}
+	return n
+}
+
+func (all uses) blameFor(t *testing.T, when string) {
+	for _, u := range all {
+		for what, n := range u.failed {
+			t.Errorf("honest clients, %s: %s × %d", when, what, n)
+		}
+	}
+}
+
+// logins says what came of them.
+func (all uses) logins() string {
 	counts, busy := tally{Counts: map[string]int{}}, []time.Duration{}
+	for _, u := range all {
+		counts.addAll(u.logins.Counts)
+		busy = append(busy, u.busy...)
+	}
+	if len(counts.Counts) == 0 {
+		return ""
+	}
+	said := "; honest logins: " + counts.String()
+	if len(busy) > 0 {
+		said += fmt.Sprintf(" after p50 %s, p99 %s ms", ms(quantile(busy, .5)), ms(quantile(busy, .99)))
+	}
+	return said
+}
+
+// visit signs in as an honest user now and then, until ctx ends.
+func (b *bed) visit(t *testing.T, ctx context.Context, u *use) {
 	client := b.newClient(false)
 	defer client.CloseIdleConnections()
 	for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
@@ -206,30 +266,27 @@ func (b *bed) visits(t *testing.T, ctx context.Context) string {
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		res.Body.Close()
-		counts.add(res.Status)
+		u.logins.add(res.Status)
 		switch res.StatusCode {
 		case 200:
 		case 503:
-			busy = append(busy, time.Since(begin))
+			u.busy = append(u.busy, time.Since(begin))
 		default:
 			t.Errorf("honest login: %s", res.Status)
 		}
 	}
-	said := "; honest logins: " + counts.String()
-	if len(busy) > 0 {
-		said += fmt.Sprintf(" after p50 %s, p99 %s ms", quantile(busy, .5), quantile(busy, .99))
-	}
-	return said
 }
 
-// quantile of times, in milliseconds; q is 0 to 1.
-func quantile(took []time.Duration, q float64) string {
+// quantile of times, 0 of none; q is 0 to 1.
+func quantile(took []time.Duration, q float64) time.Duration {
 	if len(took) == 0 {
-		return "0.0"
+		return 0
 	}
 	slices.Sort(took)
-	return fmt.Sprintf("%.1f", float64(took[int(q*float64(len(took)-1))])/float64(time.Millisecond))
+	return took[int(q*float64(len(took)-1))]
 }
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond)) }
 
 // A burden is what the gateway holds at a moment.
 type burden struct {
@@ -239,6 +296,11 @@ type burden struct {
 
 func (b burden) String() string {
 	return fmt.Sprintf("%d MiB resident, %.1f MiB live, %d files, %d goroutines", b.rss>>20, float64(b.live)/(1<<20), b.files, b.goroutines)
+}
+
+// most is the larger of each.
+func (b burden) most(o burden) burden {
+	return burden{max(b.rss, o.rss), max(b.live, o.live), max(b.files, o.files), max(b.goroutines, o.goroutines)}
 }
 
 // weigh asks the system and the gateway. collect has garbage collected before.
@@ -255,15 +317,7 @@ func (b *bed) weigh(t *testing.T, collect bool) (w burden) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, into := range map[string]*int{"go_goroutines": &w.goroutines, "go_memstats_heap_alloc_bytes": &w.live} {
-		_, value, _ := strings.Cut(metrics, "\n"+name+" ")
-		value, _, _ = strings.Cut(value, "\n")
-		number, err := strconv.ParseFloat(value, 64)
-		if err != nil {
-			t.Fatalf("metric %s: %v", name, err)
-		}
-		*into = int(number)
-	}
+	w.goroutines, w.live = metricIn(t, metrics, "go_goroutines"), metricIn(t, metrics, "go_memstats_heap_alloc_bytes")
 	proc := fmt.Sprintf("/proc/%d/", b.pid)
 	files, err := os.ReadDir(proc + "fd")
 	if err != nil {
@@ -278,11 +332,22 @@ func (b *bed) weigh(t *testing.T, collect bool) (w burden) {
 	return w
 }
 
+// metricIn is one without labels.
+func metricIn(t *testing.T, metrics, name string) int {
+	t.Helper()
+	_, value, _ := strings.Cut(metrics, "\n"+name+" ")
+	value, _, _ = strings.Cut(value, "\n")
+	n, err := strconv.ParseFloat(value, 64)
+	if err != nil {
+		t.Fatalf("metric %s: %v", name, err)
+	}
+	return int(n)
+}
+
 // peak is the most of each that was held until ctx ended.
 func (b *bed) peak(t *testing.T, ctx context.Context) (most burden) {
 	for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
-		w := b.weigh(t, false)
-		most = burden{max(most.rss, w.rss), max(most.live, w.live), max(most.files, w.files), max(most.goroutines, w.goroutines)}
+		most = most.most(b.weigh(t, false))
 	}
 	return most
 }
@@ -297,6 +362,12 @@ func (c *tally) add(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.Counts[what]++
+}
+
+func (c *tally) addAll(counts map[string]int) {
+	for what, n := range counts {
+		c.Counts[what] += n
+	}
 }
 
 // hasOne reports whether one of these has come of an attempt.

@@ -56,13 +56,13 @@ func attackMain() {
 	}
 }
 
-// attack runs a until ctx ends, and what it still waits for then.
-func (b *bed) attack(t *testing.T, ctx context.Context, a attack) *tally {
-	c := &tally{}
+// attack runs a until ctx ends, and what it still waits for then, and adds to c
+// what came of it.
+func (b *bed) attack(t *testing.T, ctx context.Context, a attack, c *tally) {
 	what, err := json.Marshal(order{a.name, b.url, b.address, b.token, b.many})
 	if err != nil {
 		t.Error(err)
-		return c
+		return
 	}
 	cmd := exec.CommandContext(t.Context(), "nice", "-n", strconv.Itoa(b.nice), "attack", string(what))
 	var out, said bytes.Buffer
@@ -73,14 +73,17 @@ func (b *bed) attack(t *testing.T, ctx context.Context, a attack) *tally {
 	}
 	if err != nil {
 		t.Error(err)
-		return c
+		return
 	}
 	<-ctx.Done()
 	until.Close()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the attack: %v\n%s", err, &said)
-	} else if err := json.Unmarshal(out.Bytes(), c); err != nil {
+		return
+	}
+	var came tally
+	if err := json.Unmarshal(out.Bytes(), &came); err != nil {
 		t.Error(err)
 	}
-	return c
+	c.addAll(came.Counts)
 }
