@@ -34,15 +34,17 @@ func (f *front) run() error {
 			continue
 		}
 		pause = 0
-		f.giveUpOnSilent(tcp)
 		conn := f.gate.watch(tcp)
 		secure := f.tls.Load()
+		entered := f.gate.enter(conn)
+		if !entered && !f.mayWait(conn) {
+			f.gate.turnAway(conn)
+			continue
+		}
+		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true})
+		f.giveUpOnSilent(tcp)
 		switch {
-		case !f.gate.enter(conn):
-			if !f.mayWait(conn) {
-				f.gate.turnAway(conn)
-				continue
-			}
+		case !entered:
 			arrivals.Go(func() {
 				if f.waits(conn) {
 					f.begin(conn, secure)

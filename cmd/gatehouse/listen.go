@@ -21,7 +21,18 @@ import (
 
 // listen opens a TCP address of the configuration.
 func listen(cfg *config.Config, key, address string) (*net.TCPListener, error) {
-	l, err := net.Listen("tcp", address)
+	return listenBy(net.ListenConfig{}, cfg, key, address)
+}
+
+// listenToPublic is listen, but that keep-alive is for [front.run] to ask for: for a
+// connection that is turned away at once it would be four system calls for nothing,
+// and in a flood of those everybody waits for them.
+func listenToPublic(cfg *config.Config) (*net.TCPListener, error) {
+	return listenBy(net.ListenConfig{KeepAlive: -1}, cfg, "listen", cfg.Listen)
+}
+
+func listenBy(how net.ListenConfig, cfg *config.Config, key, address string) (*net.TCPListener, error) {
+	l, err := how.Listen(context.Background(), "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		p := cfg.Problem(key, "%s %q: the port is in use", key, address)
 		p.Hint = "another program, perhaps another gatehouse, listens there"

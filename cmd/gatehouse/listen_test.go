@@ -23,8 +23,8 @@ import (
 // startFront runs a front on a free port with an otherwise empty configuration.
 func startFront(t *testing.T, limits config.Limits, certificates *tls.Config, handler http.HandlerFunc) *front {
 	t.Helper()
-	cfg := &config.Config{Limits: limits}
-	l, err := listen(cfg, "listen", "127.0.0.1:0")
+	cfg := &config.Config{Limits: limits, Listen: "127.0.0.1:0"}
+	l, err := listenToPublic(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +355,7 @@ func TestNothingIsAnsweredBeforeTheGateway(t *testing.T) {
 func TestListenInUse(t *testing.T) {
 	f := startFront(t, config.Limits{}, nil, nil)
 	cfg := parse(t, "listen: "+f.listener.Addr().String())
-	_, err := listen(cfg, "listen", cfg.Listen)
+	_, err := listenToPublic(cfg)
 	want := "gateway.yaml:1:1: listen \"" + cfg.Listen + "\": the port is in use"
 	if err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("listen: %v, want %q", err, want)

@@ -101,7 +101,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	}
 
 	// Listen.
-	public, err := listen(cfg, "listen", cfg.Listen)
+	public, err := listenToPublic(cfg)
 	if err != nil {
 		return err
 	}
